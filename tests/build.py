@@ -1,0 +1,110 @@
+"""Execute the notebook with its default settings and store what it prints; fill in the README.
+
+    python tests/build.py            # execute everything (minutes), then write
+    python tests/build.py --readme   # only fill the README from the outputs that are stored
+
+Outputs are stored without timings, widgets or progress bars, and with a fingerprint of the code
+and the data that made them, so that a test can tell stale outputs from fresh ones.
+"""
+
+import argparse
+import base64
+import hashlib
+import os
+import re
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOK = ROOT / "R_11_CLS_TOKEN_IN_GPT.ipynb"
+DATA = ROOT / "data" / "shakespeare.npz"
+README = ROOT / "README.md"
+FIGURE = ROOT / ".github" / "loss_curves.png"
+SWITCHES = ("QUICK", "DEVICE", "DATA_FILE", "DATA_URL")
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def cell(notebook, cell_id):
+    """Return the cell with this id."""
+    return next(c for c in notebook.cells if c.id == cell_id)
+
+
+def fingerprint(notebook):
+    """SHA-256 of all code and of the data file: what the outputs depend on."""
+    digest = hashlib.sha256(DATA.read_bytes())
+    for code in code_cells(notebook):
+        digest.update(code.source.encode("utf-8") + b"\0")
+    return digest.hexdigest()
+
+
+def as_a_terminal_shows(text):
+    """Apply carriage returns: of a progress bar's refreshes only the line after it stays."""
+    return "\n".join(line.rsplit("\r", 1)[-1] for line in text.split("\n"))
+
+
+def execute(notebook):
+    """Run all cells in a fresh kernel with default settings; keep only lasting output."""
+    for name in SWITCHES:
+        os.environ.pop(name, None)
+    client = NotebookClient(
+        notebook,
+        timeout=None,
+        coalesce_streams=True,
+        record_timing=False,
+        resources={"metadata": {"path": str(ROOT)}},
+    )
+    client.execute()
+    for code in code_cells(notebook):
+        for output in code.outputs:
+            if output.output_type == "stream":
+                output.text = as_a_terminal_shows(output.text)
+        code.metadata = {}
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+        "fingerprint": fingerprint(notebook),
+    }
+
+
+def stored(notebook, cell_id, mime):
+    """Return what a cell displayed in this format."""
+    outputs = cell(notebook, cell_id).outputs
+    return next(o.data[mime] for o in outputs if "data" in o and mime in o.data)
+
+
+def filled_readme(notebook, text):
+    """Return the README's `text` with the block between its markers taken from the notebook."""
+    block = stored(notebook, "device", "text/markdown")
+    pattern = r"(<!-- finding: filled by tests/build.py -->\n).*?(\n<!-- end of finding -->)"
+    return re.sub(pattern, lambda m: m[1] + block + m[2], text, flags=re.DOTALL)
+
+
+def figure(notebook):
+    """Return the bytes of the README's figure."""
+    return base64.b64decode(stored(notebook, "curves", "image/png"))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--readme", action="store_true", help="do not execute, fill the README")
+    args = parser.parse_args()
+
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    if not args.readme:
+        start = time.perf_counter()
+        execute(notebook)
+        nbformat.write(notebook, NOTEBOOK)
+        print(f"executed in {time.perf_counter() - start:.0f} s; {NOTEBOOK.stat().st_size:,} bytes")
+    README.write_text(filled_readme(notebook, README.read_text("utf-8")), "utf-8", newline="\n")
+    FIGURE.parent.mkdir(exist_ok=True)
+    FIGURE.write_bytes(figure(notebook))
+
+
+if __name__ == "__main__":
+    main()

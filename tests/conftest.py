@@ -1,0 +1,28 @@
+import lesson as lesson_loader
+import pytest
+import torch
+from build import DATA
+
+
+@pytest.fixture(scope="session")
+def lesson():
+    """The notebook's own definitions, as a module."""
+    return lesson_loader.load()
+
+
+@pytest.fixture(scope="session")
+def corpus(lesson):
+    return lesson.Corpus(DATA, lesson.DATA_SHA256)
+
+
+@pytest.fixture
+def small(lesson):
+    """A config that trains in milliseconds."""
+    return lesson.GPTConfig(97, block_size=12, n_layer=2, n_head=4, n_embd=32, dropout=0.1)
+
+
+@pytest.fixture
+def random_ids():
+    """Return a function that makes random ids of a shape."""
+    generator = torch.Generator().manual_seed(0)
+    return lambda *shape, below=97: torch.randint(below, shape, generator=generator)

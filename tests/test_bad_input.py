@@ -1,0 +1,212 @@
+"""Bad input gets a clear error at once: what was given, what was expected, what to do."""
+
+import hashlib
+import http.server
+import pickle
+import threading
+
+import numpy as np
+import pytest
+import torch
+from build import DATA
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"n_embd": 30, "n_head": 8}, ["n_embd=30", "n_head=8", "multiple"]),
+        *(
+            ({name: value}, [f"{name}={value!r}", "whole number"])
+            for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
+            for value in (0, -3, 2.5, "8", True, None)
+        ),
+        ({"dropout": -0.1}, ["dropout=-0.1", "0 to below 1"]),
+        ({"dropout": 1.0}, ["dropout=1.0", "0 to below 1"]),
+        ({"dropout": 17}, ["dropout=17", "0 to below 1"]),
+        ({"init": "zeros"}, ["init='zeros'", "gpt2", "pytorch"]),
+    ],
+)
+def test_config(lesson, options, words):
+    with pytest.raises(ValueError) as error:
+        lesson.GPTConfig(**options)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"epochs": 0}, {"batch_size": -1}, {"learning_rate": 0.0}, {"learning_rate": float("inf")}],
+)
+def test_recipe(lesson, options):
+    [(name, value)] = options.items()
+    with pytest.raises(ValueError, match=rf"{name}={value}.*above 0"):
+        lesson.Recipe(**options)
+
+
+def test_readout(lesson, small):
+    with pytest.raises(ValueError, match="readout='first': expected 'add' or 'drop'"):
+        lesson.GPTWithCLS(small, readout="first")
+
+
+@pytest.mark.parametrize("name", ["GPT", "GPTWithCLS"])
+def test_ids(lesson, small, name):
+    model = lesson.build(getattr(lesson, name), small, seed=0)
+    for idx, words in (
+        (torch.zeros(1, 13), ["13 tokens", "block_size", "Crop"]),
+        (torch.zeros(1, 0), ["0 tokens", "expected 1 to 12"]),
+        (torch.tensor([[3, 97]]), ["ids from 3 to 97", "0 to 96"]),
+        (torch.tensor([[-1, 5]]), ["ids from -1 to 5", "0 to 96"]),
+    ):
+        with pytest.raises(ValueError) as error:
+            model(idx.long())
+        for word in words:
+            assert word in str(error.value)
+
+
+def test_text_too_short(lesson):
+    for n in (0, 1, 64):
+        with pytest.raises(ValueError, match=f"{n} tokens: need more than block_size=64"):
+            lesson.windows([torch.arange(100), torch.arange(n)], 64)
+    assert len(lesson.windows([torch.arange(65)], 64)) == 1
+
+
+def test_generate(lesson, small):
+    model = lesson.build(lesson.GPT, small, seed=0)
+    idx = torch.zeros(1, 3, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"temperature=-1.*0 \(greedy\)"):
+        lesson.generate(model, idx, 1, temperature=-1)
+    with pytest.raises(ValueError, match=r"top_k=0.*at least 1"):
+        lesson.generate(model, idx, 1, top_k=0)
+    with pytest.raises(ValueError, match="0 tokens"):
+        lesson.generate(model, idx[:, :0], 1)
+
+
+def test_device(lesson):
+    assert lesson.pick_device("cpu") == torch.device("cpu")
+    assert lesson.pick_device(None).type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("tpu", "CPU", "cuda:9"):
+        with pytest.raises(ValueError, match=rf"DEVICE={name}: .*Choose from.*'cpu'"):
+            lesson.pick_device(name)
+
+
+def arrays():
+    with np.load(DATA, allow_pickle=False) as file:
+        return dict(file)
+
+
+def write_truncated(path):
+    path.write_bytes(DATA.read_bytes()[:100_000])
+
+
+def write_altered(path):
+    content = bytearray(DATA.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def write_pickle(path):
+    path.write_bytes(pickle.dumps({"ids": [1, 2, 3]}))
+
+
+def write_object_array(path):
+    np.savez(path, **{**arrays(), "names": np.array(["a", None] * 19, dtype=object)})
+
+
+def write_without_vocabulary(path):
+    content = arrays()
+    del content["vocab"]
+    np.savez(path, **content)
+
+
+def write_ids_beyond_vocabulary(path):
+    content = arrays()
+    content["ids"][5] = 65_535
+    np.savez(path, **content)
+
+
+def write_text(path):
+    path.write_text("To be, or not to be", "utf-8")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        write_truncated,
+        write_altered,
+        write_pickle,
+        write_object_array,
+        write_without_vocabulary,
+        write_ids_beyond_vocabulary,
+        write_text,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.mkdir(),
+        lambda path: None,
+    ],
+)
+def test_data_file(lesson, tmp_path, write):
+    path = tmp_path / "shakespeare.npz"
+    write(path)
+    digests = [lesson.DATA_SHA256]
+    if write is not write_altered:  # any well-formed file of the reader's own is welcome
+        digests.append(None)
+    for digest in digests:
+        with pytest.raises(ValueError) as error:
+            lesson.Corpus(path, digest)
+        message = str(error.value)
+        assert str(path) in message and len(message.splitlines()) <= 3
+        for remedy in ("Delete data/shakespeare.npz", "data/prepare.py --text", "DATA_FILE"):
+            assert remedy in message
+
+
+@pytest.fixture
+def server():
+    """Serve the data file on this machine: right, cut short, altered, or not at all."""
+    content = DATA.read_bytes()
+    altered = content[:-1] + bytes([content[-1] ^ 1])
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = {"/right": content, "/short": content[:5000], "/altered": altered}
+            if self.path not in body:
+                self.send_error(int(self.path[1:]))
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(body[self.path])
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+
+
+def test_download(lesson, server, tmp_path, capsys):
+    path = tmp_path / "data" / "shakespeare.npz"
+    lesson.download(f"{server}/right", path, lesson.DATA_SHA256)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == lesson.DATA_SHA256
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("page", ["short", "altered", "404", "500"])
+def test_a_broken_download_leaves_nothing_behind(lesson, server, tmp_path, page):
+    path = tmp_path / "data" / "shakespeare.npz"
+    with pytest.raises(ConnectionError) as error:
+        lesson.download(f"{server}/{page}", path, lesson.DATA_SHA256)
+    assert list(path.parent.iterdir()) == []
+    first, *rest = str(error.value).splitlines()
+    assert f"{server}/{page}" in first and len(rest) == 2
+    assert str(path) in rest[0] and "DATA_URL" in rest[1]
+
+
+def test_no_network(lesson, tmp_path):
+    path = tmp_path / "shakespeare.npz"
+    with pytest.raises(ConnectionError, match="Connection refused"):
+        lesson.download("http://127.0.0.1:1/shakespeare.npz", path, lesson.DATA_SHA256)
+    with pytest.raises(ConnectionError, match="unknown url type"):
+        lesson.download("nonsense", path, lesson.DATA_SHA256)
+    assert list(tmp_path.iterdir()) == []

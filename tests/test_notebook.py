@@ -1,0 +1,147 @@
+"""The notebook as a whole: that it runs, and that what it stores is fresh and clean."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+
+import nbformat
+import pytest
+from build import (
+    DATA,
+    FIGURE,
+    NOTEBOOK,
+    README,
+    ROOT,
+    SWITCHES,
+    code_cells,
+    filled_readme,
+    fingerprint,
+    stored,
+)
+from build import figure as figure_bytes
+
+ALLOWED = {"IPython", "matplotlib", "numpy", "torch", "tqdm", *sys.stdlib_module_names}
+
+
+@pytest.fixture(scope="module")
+def notebook():
+    return nbformat.read(NOTEBOOK, as_version=4)
+
+
+def execute(folder, **environment):
+    """Execute the notebook alone in `folder`; return the result."""
+    shutil.copy(NOTEBOOK, folder)
+    clean = {k: v for k, v in os.environ.items() if k not in SWITCHES}
+    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--stdout"]
+    return subprocess.run(
+        [*command, NOTEBOOK.name],
+        cwd=folder,
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def outputs(notebook):
+    return [output for cell in code_cells(notebook) for output in cell.outputs]
+
+
+def check_outputs(notebook):
+    """No error, nothing on stderr, no widget, no path of the machine it ran on."""
+    for output in outputs(notebook):
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr", output.text
+        assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+        shown = json.dumps({k: v for k, v in output.get("data", {}).items() if "image" not in k})
+        shown += output.get("text", "")
+        assert not re.search(r"/(home|root|tmp|work|Users)/|[A-Z]:\\\\", shown), shown
+
+
+def test_runs_with_the_quick_switch_in_an_empty_folder(tmp_path):
+    (tmp_path / "data").mkdir()
+    shutil.copy(DATA, tmp_path / "data")
+    result = execute(tmp_path, QUICK="1")
+    assert result.returncode == 0, result.stderr
+    executed = nbformat.reads(result.stdout, as_version=4)
+    check_outputs(executed)
+    assert "in a quick run" in stored(executed, "device", "text/markdown")
+
+
+def test_alone_and_without_a_network_it_says_what_to_do(tmp_path):
+    result = execute(tmp_path, QUICK="1", DATA_URL="http://127.0.0.1:1/shakespeare.npz")
+    assert result.returncode != 0
+    for words in ("Could not download http://127.0.0.1:1", "shakespeare.npz at", "set DATA_URL"):
+        assert words in result.stderr
+    assert not list(tmp_path.glob("data/*"))
+
+
+def test_outputs_are_fresh_and_in_order(notebook):
+    assert notebook.metadata.get("fingerprint") == fingerprint(notebook), (
+        "the code or the data have changed since the outputs were made: run tests/build.py"
+    )
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_outputs_are_clean(notebook):
+    check_outputs(notebook)
+    for output in outputs(notebook):
+        assert "\r" not in output.get("text", "")
+    assert "widgets" not in notebook.metadata
+    assert all(set(cell.metadata) == set() for cell in notebook.cells)
+    assert "quick: False" in "".join(o.get("text", "") for o in outputs(notebook))
+
+
+def test_readme_shows_what_the_notebook_stores(notebook):
+    text = README.read_text("utf-8")
+    assert filled_readme(notebook, text) == text
+    assert stored(notebook, "device", "text/markdown") in text
+    assert FIGURE.read_bytes() == figure_bytes(notebook)
+    assert str(FIGURE.relative_to(ROOT).as_posix()) in text
+
+
+def test_size_and_shape(notebook):
+    nbformat.validate(notebook)
+    assert NOTEBOOK.stat().st_size < 500_000
+    sources = [cell.source for cell in code_cells(notebook)]
+    lines = [sum(1 for line in s.splitlines() if line.strip()) for s in sources]
+    assert len(lines) <= 34 and sum(lines) <= 450 and max(lines) <= 40
+    assert sorted(lines)[len(lines) // 2] <= 12
+    assert max(len(line) for s in sources for line in s.splitlines()) <= 100
+    kinds = [cell.cell_type for cell in notebook.cells]
+    assert all(k != "code" or kinds[i - 1] == "markdown" for i, k in enumerate(kinds))
+    for output in outputs(notebook):
+        assert len(output.get("data", {}).get("image/png", "")) * 3 / 4 < 100_000
+
+
+def test_cells_are_plain_python_with_few_imports(notebook):
+    for cell in code_cells(notebook):
+        for node in ast.walk(ast.parse(cell.source)):  # a magic or a shell line does not parse
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module]
+            else:
+                continue
+            assert cell.id == "imports" and {n.split(".")[0] for n in names} <= ALLOWED
+
+
+def test_headings_skip_no_level_and_links_lead_somewhere(notebook):
+    text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+    levels = [len(m) for m in re.findall(r"^(#+) ", text, flags=re.MULTILINE)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in pairwise(levels))
+    anchors = {h.replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)}
+    assert set(re.findall(r"\]\(#([^)]*)\)", text)) <= anchors
+
+
+def test_ci_runs_the_command_of_the_readme():
+    command = "python3 -m venv .venv && .venv/bin/pip install -q -r tests/requirements.txt"
+    command += " && .venv/bin/python -m pytest tests"
+    assert command in README.read_text("utf-8")
+    assert command in (ROOT / ".ci" / "run").read_text("utf-8")
