@@ -4,7 +4,8 @@
     python tests/build.py --readme   # only fill the README from the outputs that are stored
 
 Outputs are stored without timings, widgets or progress bars, and with a fingerprint of the code
-and the data that made them, so that a test can tell stale outputs from fresh ones.
+and the data that made them, so that a test can tell stale outputs from fresh ones. Where the time
+went is printed.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import hashlib
 import os
 import re
 import time
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -48,6 +50,12 @@ def as_a_terminal_shows(text):
     return "\n".join(line.rsplit("\r", 1)[-1] for line in text.split("\n"))
 
 
+def duration(execution):
+    """Seconds from the kernel's own time stamps of a cell."""
+    begin, end = (datetime.fromisoformat(execution[f"iopub.status.{s}"]) for s in ("busy", "idle"))
+    return (end - begin).total_seconds()
+
+
 def execute(notebook):
     """Run all cells in a fresh kernel with default settings; keep only lasting output."""
     for name in SWITCHES:
@@ -56,15 +64,20 @@ def execute(notebook):
         notebook,
         timeout=None,
         coalesce_streams=True,
-        record_timing=False,
+        record_timing=True,
         resources={"metadata": {"path": str(ROOT)}},
     )
     client.execute()
+    seconds = {}
     for code in code_cells(notebook):
         for output in code.outputs:
             if output.output_type == "stream":
                 output.text = as_a_terminal_shows(output.text)
+        code.outputs = [output for output in code.outputs if output.get("text") != ""]
+        seconds[code.id] = duration(code.metadata.execution)
         code.metadata = {}
+    for cell_id, taken in sorted(seconds.items(), key=lambda item: -item[1])[:8]:
+        print(f"{cell_id:12} {taken:6.1f} s")
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

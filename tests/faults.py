@@ -59,16 +59,16 @@ FAULTS = {  # name: (what the notebook says, what the fault makes of it)
         "10**6)\\n        std",
     ),
     "target shift off by one": (
-        "yield windows[rows, :-1], windows[rows, 1:]",
-        "yield windows[rows, :-1], windows[rows, :-1]",
+        "yield data[rows, :-1], data[rows, 1:]",
+        "yield data[rows, :-1], data[rows, :-1]",
     ),
     "no new order": (
-        "torch.randperm(len(windows), generator=generator)",
-        "torch.arange(len(windows))",
+        "torch.randperm(len(data), generator=generator)",
+        "torch.arange(len(data))",
     ),
     "generator shared": (
-        "torch.randperm(len(windows), generator=generator)",
-        "torch.randperm(len(windows))",
+        "torch.randperm(len(data), generator=generator)",
+        "torch.randperm(len(data))",
     ),
     "dropout on in evaluation": ("    model.eval()\\n    try:", "    try:"),
     "mode not restored": ("model.train(mode)", "pass"),
@@ -82,7 +82,10 @@ FAULTS = {  # name: (what the notebook says, what the fault makes of it)
     ),
     "checksum not compared": ("require(digest in (None, found)", "require(True"),
     "pickles allowed": ("allow_pickle=False", "allow_pickle=True"),
-    "download not checked": ("require(found == digest", "require(True"),
+    "download not checked": (
+        "require(hashlib.sha256(part.read_bytes()).hexdigest() == digest",
+        "require(True",
+    ),
     "broken download left behind": ("        part.unlink(missing_ok=True)", "        pass"),
     "not cropped to the context": ("idx[:, -model.config.block_size :]", "idx"),
     "temperature inverted": ("(best / temperature)", "(best * temperature)"),
@@ -103,7 +106,7 @@ FAULTS = {  # name: (what the notebook says, what the fault makes of it)
     ),
     "one-sided interval": ("np.interp(0.95, inside, angle)", "np.interp(0.90, inside, angle)"),
     "Holm without the maximum": ("np.maximum.accumulate(steps)", "steps"),
-    "conclusion ignores the numbers": ("if share > 50]", "if change]"),
+    "conclusion ignores the numbers": ("if share > 0.5]", "if change]"),
 }
 
 

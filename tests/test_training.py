@@ -147,14 +147,6 @@ def test_a_loss_that_is_not_finite_stops_at_once(lesson, small, toy_windows):
     assert model.h[0].mlp.c_fc.weight.isfinite().all()  # stopped before the step
 
 
-def test_unigram_entropy(lesson):
-    assert lesson.unigram_entropy(torch.arange(8)) == pytest.approx(math.log(8))
-    assert lesson.unigram_entropy(torch.zeros(5, dtype=torch.long)) == 0
-    skewed = torch.tensor([0, 0, 0, 1])
-    expected = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    assert lesson.unigram_entropy(skewed) == pytest.approx(expected)
-
-
 def test_generation(lesson, small, random_ids):
     model = lesson.build(lesson.GPT, replace(small, init="pytorch"), seed=0)
     opening = random_ids(2, 5)
