@@ -182,10 +182,10 @@ def test_sampling_follows_the_distribution(lesson, small, random_ids):
 @pytest.mark.parametrize(
     ("vanilla", "cls", "words"),
     [
-        ([9, 5.00], [9, 5.01], ["+0.010, within the margin", "0 of 1"]),
-        ([9, 5.00], [9, 4.99], ["-0.010, within the margin", "1 of 1"]),
-        ([9, 6, 5.00], [9, 7, 5.30], ["+0.300, beyond the margin", "0 of 2"]),
-        ([9, 6, 5.00], [9, 7, 4.70], ["-0.300, beyond the margin", "1 of 2"]),
+        ([9, 5.00], [9, 5.01], ["+0.0100, within the margin", "0 of 1"]),
+        ([9, 5.00], [9, 4.99], ["-0.0100, within the margin", "1 of 1"]),
+        ([9, 6, 5.00], [9, 7, 5.30], ["+0.3000, beyond the margin", "0 of 2"]),
+        ([9, 6, 5.00], [9, 7, 4.70], ["-0.3000, beyond the margin", "1 of 2"]),
     ],
 )
 def test_the_verdict_depends_on_the_numbers(lesson, vanilla, cls, words):
