@@ -32,8 +32,8 @@ FAULTS = {  # name: (what the notebook says, what the fault makes of it)
         "return nn.Sequential(self.drop, *self.h)(x)",
     ),
     "weights tied": (
-        "if config.init ==",
-        "self.lm_head.weight = self.wte.weight\\n        if config.init ==",
+        "        if config.init ==",
+        "        self.lm_head.weight = self.wte.weight\\n        if config.init ==",
     ),
     "residual projections not scaled": ('if "c_proj" in name else 1', 'if "none" in name else 1'),
     "positions shifted": ("self.wpe.weight[:T]", "self.wpe.weight[:T].roll(1, 0)"),

@@ -264,3 +264,14 @@ def test_dropout_only_in_training(lesson, small, random_ids):
         assert torch.equal(model(idx), model(idx))
         drops = [m for m in model.modules() if isinstance(m, nn.Dropout)]
         assert len(drops) == 1 + 3 * small.n_layer and all(d.p == 0.1 for d in drops)
+
+
+def test_every_dropout_is_used(lesson, small, random_ids):
+    """With all other dropouts off, each one alone must still make the output vary."""
+    idx = random_ids(2, 12)
+    model = lesson.build(lesson.GPT, small, seed=0).train()
+    drops = {name: m for name, m in model.named_modules() if isinstance(m, nn.Dropout)}
+    for kept in drops:
+        for name, drop in drops.items():
+            drop.p = 0.5 if name == kept else 0.0
+        assert not torch.equal(model(idx), model(idx)), kept
