@@ -15,7 +15,8 @@ import lesson as lesson_loader
 import torch
 import torch.nn.functional as F
 from build import DATA
-from transformers import GPT2Config, GPT2LMHeadModel
+from peer import peer
+from transformers import GPT2LMHeadModel
 
 ROUNDS = 9
 
@@ -68,21 +69,6 @@ def updater(model, optimizer, loss_of):
         optimizer.step()
 
     return update
-
-
-def peer(config):
-    """Hugging Face's GPT-2, untied, of the same shape."""
-    return GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=config.vocab_size,
-            n_positions=config.block_size,
-            n_embd=config.n_embd,
-            n_layer=config.n_layer,
-            n_head=config.n_head,
-            activation_function="gelu",
-            tie_word_embeddings=False,
-        )
-    )
 
 
 def main():

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from peer import peer
 from transformers import GPT2Config, GPT2LMHeadModel
 
 SHAPES = [  # vocab_size, block_size, n_layer, n_head, n_embd
@@ -27,25 +28,14 @@ def both_models(lesson):
 
 def peer_of(model):
     """Hugging Face's GPT-2 with the weights of `model`."""
-    c = model.config
-    peer = GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=c.vocab_size,
-            n_positions=c.block_size,
-            n_embd=c.n_embd,
-            n_layer=c.n_layer,
-            n_head=c.n_head,
-            activation_function="gelu",
-            tie_word_embeddings=False,
-        )
-    )
     weights = {}
     for name, p in model.state_dict().items():
         conv1d = name.startswith("h.") and p.dim() == 2  # stored transposed there
         name = name if name.startswith("lm_head") else f"transformer.{name}"
         weights[name] = p.T if conv1d else p
-    peer.load_state_dict(weights)
-    return peer.eval()
+    theirs = peer(model.config)
+    theirs.load_state_dict(weights)
+    return theirs.eval()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
