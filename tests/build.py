@@ -25,7 +25,7 @@ NOTEBOOK = ROOT / "R_11_CLS_TOKEN_IN_GPT.ipynb"
 DATA = ROOT / "data" / "shakespeare.npz"
 README = ROOT / "README.md"
 FIGURE = ROOT / ".github" / "loss_curves.png"
-SWITCHES = ("QUICK", "DEVICE", "DATA_FILE", "DATA_URL")
+SWITCHES = ("QUICK", "DEVICE", "PRECISION", "DATA_FILE", "DATA_URL")
 
 
 def code_cells(notebook):
@@ -100,7 +100,7 @@ def filled_readme(notebook, text):
 
 def figure(notebook):
     """Return the bytes of the README's figure."""
-    return base64.b64decode(stored(notebook, "curves", "image/png"))
+    return base64.b64decode(stored(notebook, "seeds-figure", "image/png"))
 
 
 def main():

@@ -1,3 +1,5 @@
+import os
+
 import lesson as lesson_loader
 import pytest
 import torch
@@ -6,7 +8,8 @@ from build import DATA
 
 @pytest.fixture(scope="session")
 def lesson():
-    """The notebook's own definitions, as a module."""
+    """The notebook's own definitions, as a module; in float32, whatever the hardware likes."""
+    os.environ |= {"PRECISION": "float32", "MPLBACKEND": "agg"}
     return lesson_loader.load()
 
 

@@ -89,6 +89,25 @@ def test_device(lesson):
             lesson.pick_device(name)
 
 
+def test_precision(lesson, monkeypatch):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    assert lesson.pick_precision(None, cpu) == "bfloat16"
+    assert lesson.pick_precision("float32", cpu) == "float32"
+    assert lesson.pick_precision(None, cuda) == "float32"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    assert lesson.pick_precision(None, cuda) == "bfloat16"
+    for name in ("float16", "bf16", "BFLOAT16"):
+        with pytest.raises(ValueError, match=rf"PRECISION={name}.*bfloat16.*float32"):
+            lesson.pick_precision(name, cpu)
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # as in older versions of torch
+    assert lesson.pick_precision(None, cpu) == "float32"
+    with pytest.raises(ValueError, match=r"PRECISION=bfloat16: on this cpu .*\['float32'\]"):
+        lesson.pick_precision("bfloat16", cpu)
+
+
 def arrays():
     with np.load(DATA, allow_pickle=False) as file:
         return dict(file)

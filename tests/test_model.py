@@ -214,15 +214,6 @@ def test_loss_is_the_cross_entropy_of_the_logits(lesson, small, random_ids):
         assert torch.allclose(ours, expected, atol=1e-6, rtol=1e-4)
 
 
-def test_loss_without_linear_cross_entropy(lesson, small, random_ids, monkeypatch):
-    """An older PyTorch takes the plain path; with a bias in the head, too."""
-    x, targets = torch.randn(3, 7, 32), random_ids(3, 7)
-    head = nn.Linear(32, 97)
-    new = lesson.next_token_loss(x, head, targets)
-    monkeypatch.delattr(F, "linear_cross_entropy")
-    assert torch.allclose(lesson.next_token_loss(x, head, targets), new, atol=1e-6)
-
-
 def test_parameter_counts(lesson):
     released = lesson.GPTConfig(50_257, 16, 2, 4, 128, init="pytorch")
     small_gpt2 = lesson.GPTConfig(50_257, 1024, 12, 12, 768)
