@@ -81,31 +81,49 @@ def test_generate(lesson, small):
         lesson.generate(model, idx[:, :0], 1)
 
 
-def test_device(lesson):
-    assert lesson.pick_device("cpu") == torch.device("cpu")
-    assert lesson.pick_device(None).type == ("cuda" if torch.cuda.is_available() else "cpu")
-    for name in ("tpu", "CPU", "cuda:9"):
-        with pytest.raises(ValueError, match=rf"DEVICE={name}: .*Choose from.*'cpu'"):
-            lesson.pick_device(name)
-
-
-def test_precision(lesson, monkeypatch):
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+def test_device(lesson, monkeypatch):
+    monkeypatch.delenv("DEVICE", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
-    assert lesson.pick_precision(None, cpu) == "bfloat16"
-    assert lesson.pick_precision("float32", cpu) == "float32"
-    assert lesson.pick_precision(None, cuda) == "float32"
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
-    assert lesson.pick_precision(None, cuda) == "bfloat16"
-    for name in ("float16", "bf16", "BFLOAT16"):
-        with pytest.raises(ValueError, match=rf"PRECISION={name}.*bfloat16.*float32"):
-            lesson.pick_precision(name, cpu)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert lesson.devices() == ["cuda", "cpu", "mps"]  # MPS only if asked for
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert lesson.devices() == ["cpu", "mps"]
+    assert lesson.switch("DEVICE", lesson.devices()) == "cpu"
+    monkeypatch.setenv("DEVICE", "mps")
+    assert lesson.switch("DEVICE", lesson.devices()) == "mps"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "choices"),
+    [
+        *(("DEVICE", value, ["cpu"]) for value in ("tpu", "CPU", "cuda", "cuda:9", "0")),
+        *(("PRECISION", value, ["float32"]) for value in ("bfloat16", "float16", "32")),
+        *(("PRECISION", value, ["bfloat16", "float32"]) for value in ("bf16", "BFLOAT16", "fp8")),
+        *(("QUICK", value, ["0", "1"]) for value in ("yes", "true", "2", "-1")),
+    ],
+)
+def test_switches(lesson, monkeypatch, name, value, choices):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError) as error:
+        lesson.switch(name, choices)
+    assert f"{name}={value}" in str(error.value) and str(choices) in str(error.value)
+    monkeypatch.setenv(name, "")
+    assert lesson.switch(name, choices) == choices[0]
+
+
+def test_precisions(lesson, monkeypatch):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    for fast in ({"amx_bf16": True}, {"avx512_bf16": True, "amx_bf16": False}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda fast=fast: fast)
+        assert lesson.precisions(cpu) == ["bfloat16", "float32"]
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    assert lesson.precisions(cpu) == ["float32"]
     monkeypatch.delattr(torch.cpu, "get_capabilities")  # as in older versions of torch
-    assert lesson.pick_precision(None, cpu) == "float32"
-    with pytest.raises(ValueError, match=r"PRECISION=bfloat16: on this cpu .*\['float32'\]"):
-        lesson.pick_precision("bfloat16", cpu)
+    assert lesson.precisions(cpu) == ["float32"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for capability, expected in (((7, 5), ["float32"]), ((8, 0), ["bfloat16", "float32"])):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda c=capability: c)
+        assert lesson.precisions(cuda) == expected
 
 
 def arrays():

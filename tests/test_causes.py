@@ -38,8 +38,8 @@ def arms(lesson, tiny):
         "published": partial(lesson.GPTWithCLS, own_position=True),
         "prepended": partial(lesson.GPTWithCLS, readout="drop", own_position=True),
         "constant": lesson.GPTWithConstant,
-        "frozen constant": lesson.frozen_constant,
-        "ln_f bias": lesson.normal_ln_f_bias,
+        "frozen constant": partial(lesson.GPTWithConstant, learned=False),
+        "ln_f bias": lesson.with_ln_f_bias,
         "bias": lesson.with_bias,
         "log-frequency bias": partial(lesson.with_bias, data=lesson.TINY),
     }
@@ -252,8 +252,9 @@ def test_reproduction_sentence(lesson, hits, luck, words):
         (1.1, 1.0, 0.1, "**the token in front**"),
         (1.0, 0.6, 0.7, "**the token in front or the constant added to the states**"),
         (1.0, 0.3, 0.4, "**neither alone**"),
-        (0.0, 0.1, 0.2, "gains nothing"),
-        (-0.2, 0.1, 0.2, "gains nothing here (-0.20 nats)"),
+        (0.0, 0.1, 0.2, "shows no gain"),
+        (math.nan, math.nan, math.nan, "shows no gain here (+nan nats)"),
+        (-0.2, 0.1, 0.2, "shows no gain here (-0.20 nats)"),
     ],
 )
 def test_conclusion(lesson, gain, front, added, words):

@@ -106,13 +106,13 @@ def test_updates_to(lesson):
 )
 def test_verdict_on_a_claim(lesson, monkeypatch, tests, wanted, margin, verdict):
     monkeypatch.setattr(lesson, "claims", {}, raising=False)
-    lesson.claim("It helps", "Loss:", tests, "more seeds", wanted=wanted, margin=margin)
+    lesson.claim("It helps", "Loss:", tests, wanted, margin)
     sentence, measured, found, change = lesson.claims["It helps"]
     assert (sentence, found, change) == ("It helps", verdict, "more seeds")
     assert measured.startswith("Loss: ") and measured.count("±") == len(tests)
-    assert f"{tests[0][0]:+.3g}" in measured
-    lesson.claim("It helps", "Loss:", tests, "more seeds", verdict="impossible")
-    assert lesson.claims["It helps"][2] == "impossible"
+    assert f"{tests[0][0]:+.2f}" in measured
+    lesson.claim("It helps", "Loss:", tests, change="none", verdict="impossible")
+    assert lesson.claims["It helps"][2:] == ["impossible", "none"]
 
 
 def test_versus_is_paired_by_seed(lesson):
@@ -120,15 +120,18 @@ def test_versus_is_paired_by_seed(lesson):
         arm: [history(lesson, [loss]) for loss in losses]
         for arm, losses in {"published": (1.0, 2.0, 4.0), "other": (2.0, 3.0, 4.5)}.items()
     }
-    mean, half, p = lesson.versus(lambda run: run.held_out[0], runs, "other")
+    mean, _, p = lesson.versus(lambda run: run.held_out[0], runs, "other")
     expected = stats.ttest_rel((1.0, 2.0, 4.0), (2.0, 3.0, 4.5))
     assert mean == pytest.approx(-2.5 / 3) and p == pytest.approx(expected.pvalue, abs=1e-3)
 
 
-def test_flow_is_the_mean_log_norm_by_block(lesson):
-    runs = [history(lesson, [], gradient=[[1.0, math.e], [math.e**2, math.e]]) for _ in range(3)]
-    assert lesson.flow(runs).tolist() == pytest.approx([[1.0] * 3, [1.0] * 3])
-    assert lesson.flow(runs).shape == (2, 3)
+def test_difference_is_published_minus_vanilla(lesson, monkeypatch):
+    monkeypatch.setattr(lesson, "pair", ["vanilla", "published"], raising=False)
+    runs = {
+        "vanilla": [history(lesson, [9.0, 5.0]), history(lesson, [8.0, 4.0])],
+        "published": [history(lesson, [9.5, 4.0]), history(lesson, [8.0, 4.5])],
+    }
+    assert lesson.difference(runs).tolist() == [[0.5, 0.0], [-1.0, 0.5]]  # (epochs, seeds)
 
 
 @pytest.mark.parametrize("name", ["GPT", "GPTWithCLS"])
@@ -160,31 +163,34 @@ def test_uniform_attention_gives_the_harmonic_line(lesson, small, random_ids):
 
 
 def split(lesson, n, classes, random):
-    """Unbalanced labels in random order, the first the commonest, and a fold for each."""
+    """Unbalanced labels in random order, the first the commonest, and a place for each."""
     labels = torch.tensor(
         random.choice(classes, n, p=[0.4, *[0.6 / (classes - 1)] * (classes - 1)])
     )
-    return labels, torch.tensor(random.choice(3, n, p=[0.6, 0.2, 0.2]))
+    return labels, torch.tensor(random.uniform(size=n))
 
 
 def test_probe_on_known_signals(lesson):
     random = np.random.default_rng(0)
-    labels, fold = split(lesson, 600, 4, random)
+    labels, place = split(lesson, 600, 4, random)
     signal = torch.nn.functional.one_hot(labels).float()
     noisy = torch.cat([signal, 0.1 * torch.randn(600, 20)], dim=1)
-    assert lesson.probe(noisy, labels, fold) == 1
+    assert lesson.probe(noisy, labels, place) == 1
     blind = signal.clone()
     blind[labels == 3] = signal[labels == 0][0]  # 3 looks like 0, which is commoner
-    expected = (labels[fold == 2] != 3).double().mean().item()
-    assert lesson.probe(blind, labels, fold) == pytest.approx(expected)
+    expected = (labels[place >= 0.8] != 3).double().mean().item()
+    assert lesson.probe(blind, labels, place) == pytest.approx(expected)
+    labels[(place >= 0.6) & (place < 0.8)] = 0  # neither learned from nor counted
+    assert lesson.probe(noisy, labels, place) == 1
 
 
 def test_probe_on_what_is_constant_is_the_majority_rate(lesson):
-    labels, fold = split(lesson, 600, 4, np.random.default_rng(1))
-    majority = (labels[fold == 2] == labels[fold == 0].mode().values).double().mean().item()
+    labels, place = split(lesson, 600, 4, np.random.default_rng(1))
+    commonest = labels[place < 0.6].mode().values
+    majority = (labels[place >= 0.8] == commonest).double().mean().item()
     constant = torch.randn(1, 32).expand(600, 32) + 1e-5 * torch.randn(600, 32)  # rounding errors
-    assert lesson.probe(constant, labels, fold) == majority
-    shuffled = [lesson.probe(torch.randn(600, 8), labels, fold) - majority for _ in range(5)]
+    assert lesson.probe(constant, labels, place) == majority
+    shuffled = [lesson.probe(torch.randn(600, 8), labels, place) - majority for _ in range(5)]
     assert np.mean(shuffled) < 0.06  # five standard errors of the mean
 
 
@@ -224,13 +230,13 @@ def test_features(lesson, small, random_ids):
 
 
 def test_windows_of_the_probe_share_no_token(lesson, corpus):
-    """Each play's windows are cut end to end, in order, and each fold is one stretch of them."""
-    ids, labels, fold = lesson.labelled_windows([corpus.texts[n] for n in corpus.held_out], 50)
+    """Each play's windows are cut end to end, in order, and placed from 0 to 1."""
+    ids, labels, place = lesson.labelled_windows([corpus.texts[n] for n in corpus.held_out], 50)
     assert ids.shape == (300, 64) and Counter(labels.tolist()) == dict.fromkeys(range(6), 50)
     for i, name in enumerate(corpus.held_out):
         mine = ids[labels == i]
         assert torch.equal(mine.flatten(), corpus.texts[name][: 50 * 64])
-        assert fold[labels == i].tolist() == [0] * 30 + [1] * 10 + [2] * 10
+        assert place[labels == i].tolist() == pytest.approx([n / 50 for n in range(50)])
     short, labels, _ = lesson.labelled_windows([torch.arange(1000), torch.arange(400)], 50)
     assert short.shape == (12, 64) and labels.tolist() == [0] * 6 + [1] * 6
 

@@ -205,3 +205,58 @@ def test_bfloat16_is_for_matrix_products_alone(lesson, small, toy_windows, monke
     assert rounded.held_out != exact.held_out
     assert rounded.held_out == pytest.approx(exact.held_out, abs=0.02)
     assert model(toy_windows[:, :-1]).dtype == torch.float32  # outside train and evaluate
+
+
+@pytest.mark.parametrize("stop_at", [0, 2, 3, 4])
+def test_a_stopped_training_keeps_what_it_has(
+    lesson, small, toy_windows, monkeypatch, capsys, stop_at
+):
+    """Three updates an epoch; the stop button is pressed in the first or the second epoch."""
+    _, whole = run(lesson, small, toy_windows)
+    original, done = lesson.update, []
+
+    def stopping(*args):
+        if len(done) == stop_at:
+            raise KeyboardInterrupt
+        done.append(original(*args))
+        return done[-1]
+
+    monkeypatch.setattr(lesson, "update", stopping)
+    _, history = run(lesson, small, toy_windows)
+    epochs = stop_at // 3
+    assert history.stopped and not whole.stopped
+    for name, n in (("step", stop_at), ("epoch", epochs), ("held_out", 1 + epochs)):
+        kept, complete = getattr(history, name), getattr(whole, name)
+        assert kept[:n] == complete[:n] and len(kept) == len(complete)
+        assert all(math.isnan(loss) for loss in kept[n:])
+    assert len(history.gradient) == 6 and math.isnan(history.gradient[-1][0])
+    assert f"stopped in epoch {epochs + 1}" in capsys.readouterr().out
+
+
+def test_after_a_stop_the_rest_of_a_sweep_is_skipped(lesson, small, toy_windows, monkeypatch):
+    calls = []
+
+    def stopping(*args):
+        calls.append(args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lesson, "update", stopping)
+    arms, recipe = {"a": lesson.GPT, "b": lesson.GPTWithCLS}, lesson.Recipe(epochs=2)
+    runs = lesson.sweep(arms, small, recipe, toy_windows, toy_windows, range(3))
+    assert len(calls) == 1 and all(run.stopped for arm in arms for run in runs[arm])
+    assert {len(run.held_out) for arm in arms for run in runs[arm]} == {3}
+    mean, half, p = lesson.paired(*([r.held_out[-1] for r in runs[arm]] for arm in arms))
+    assert lesson.judge(mean, half, p) == "not resolved"
+
+
+def test_out_of_memory_names_the_knobs(lesson, small, toy_windows, monkeypatch):
+    for error in (torch.OutOfMemoryError, RuntimeError):
+
+        def exhausted(*args, error=error):
+            raise error("DefaultCPUAllocator: can't allocate memory")
+
+        monkeypatch.setattr(lesson, "update", exhausted)
+        with pytest.raises(error) as caught:
+            run(lesson, small, toy_windows)
+        for word in ("allocate memory", "update 1", "batch_size", "block_size", "n_embd"):
+            assert word in str(caught.value)
