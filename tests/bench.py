@@ -29,14 +29,17 @@ from transformers import GPT2LMHeadModel
 from transformers.utils import logging
 
 ROUNDS = 9
-PEAK = """
-import resource, sys
+PEAK = r"""
+import re, sys
 sys.path.insert(0, {here!r})
 import bench
 update = bench.updates({model!r}, {size!r})
 for _ in range(3):
     update()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+if bench.lesson.DEVICE.type == "cuda":
+    print(bench.torch.cuda.max_memory_allocated() / 2**30)
+else:
+    print(int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) / 2**20)
 """
 
 
@@ -135,7 +138,7 @@ def updates(model_name, size):
 
 
 def peak(model_name, size):
-    """GiB of memory at most, of a process of its own that does three such updates."""
+    """GiB of memory at most (on Linux), of a process of its own that does three such updates."""
     code = PEAK.format(here=os.path.dirname(os.path.abspath(__file__)), model=model_name, size=size)
     command = [sys.executable, "-c", code]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -6,6 +6,10 @@ import torch
 from build import DATA
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: runs the whole notebook, a minute or more")
+
+
 @pytest.fixture(scope="session")
 def lesson():
     """The notebook's own definitions, as a module; in float32, whatever the hardware likes."""

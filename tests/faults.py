@@ -87,8 +87,8 @@ FAULTS = {  # name: (what the notebook says, what the fault makes of it)
         "require(True",
     ),
     "broken download left behind": (
-        "part.unlink(missing_ok=True)\\n        raise ConnectionError(",
-        "raise ConnectionError(",
+        "    finally:\\n        if part.exists",
+        "    finally:\\n        if not part.exists",
     ),
     "not cropped to the context": ("idx[:, -model.config.block_size :]", "idx"),
     "temperature inverted": ("(best / (temperature or 1))", "(best * temperature)"),

@@ -1,9 +1,11 @@
 """Bad input gets a clear error at once: what was given, what was expected, what to do."""
 
+import contextlib
 import hashlib
 import http.server
 import pickle
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -197,20 +199,26 @@ def test_data_file(lesson, tmp_path, write):
 
 @pytest.fixture
 def server():
-    """Serve the data file on this machine: right, cut short, altered, or not at all."""
+    """Serve the data file on this machine: right, slowly, cut short, altered, or not at all."""
     content = DATA.read_bytes()
     altered = content[:-1] + bytes([content[-1] ^ 1])
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             body = {"/right": content, "/short": content[:5000], "/altered": altered}
+            body |= {"/slow": content, "/stalled": content}
             if self.path not in body:
                 self.send_error(int(self.path[1:]))
                 return
             self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(body[self.path])
+            if self.path == "/stalled":
+                time.sleep(1)
+            with contextlib.suppress(ConnectionError):  # the client may have given up
+                for start in range(0, len(body[self.path]), 500_000):
+                    self.wfile.write(body[self.path][start : start + 500_000])
+                    time.sleep(0.05 * (self.path == "/slow"))
 
         def log_message(self, *args):
             pass
@@ -221,9 +229,10 @@ def server():
         httpd.shutdown()
 
 
-def test_download(lesson, server, tmp_path, capsys):
+@pytest.mark.parametrize("page", ["right", "slow"])
+def test_download(lesson, server, tmp_path, capsys, page):
     path = tmp_path / "data" / "shakespeare.npz"
-    lesson.download(f"{server}/right", path, lesson.DATA_SHA256)
+    lesson.download(f"{server}/{page}", path, lesson.DATA_SHA256)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == lesson.DATA_SHA256
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     assert capsys.readouterr().err == ""
@@ -238,6 +247,27 @@ def test_a_broken_download_leaves_nothing_behind(lesson, server, tmp_path, page)
     first, *rest = str(error.value).splitlines()
     assert f"{server}/{page}" in first and len(rest) == 2
     assert str(path) in rest[0] and "DATA_URL" in rest[1]
+
+
+def test_a_server_that_stalls_is_given_up(lesson, server, tmp_path, monkeypatch):
+    given, path = [], tmp_path / "shakespeare.npz"
+    urlopen = lesson.urllib.request.urlopen
+
+    def impatient(url, timeout):
+        given.append(timeout)
+        return urlopen(url, timeout=0.2)
+
+    monkeypatch.setattr(lesson.urllib.request, "urlopen", impatient)
+    with pytest.raises(ConnectionError, match="timed out"):
+        lesson.download(f"{server}/stalled", path, lesson.DATA_SHA256)
+    assert 0 < given[0] <= 60 and not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written(lesson, server, tmp_path):
+    (tmp_path / "data").write_text("a file, not a folder", "utf-8")
+    path = tmp_path / "data" / "shakespeare.npz"
+    with pytest.raises(ConnectionError, match=r"(?s)Could not download .*DATA_URL"):
+        lesson.download(f"{server}/right", path, lesson.DATA_SHA256)
 
 
 def test_no_network(lesson, tmp_path):

@@ -18,12 +18,14 @@ from build import (
     README,
     ROOT,
     SWITCHES,
+    as_a_terminal_shows,
     code_cells,
     filled_readme,
     fingerprint,
     stored,
 )
 from build import figure as figure_bytes
+from nbclient import NotebookClient
 
 ALLOWED = {"IPython", "matplotlib", "numpy", "torch", "tqdm", *sys.stdlib_module_names}
 
@@ -62,14 +64,75 @@ def check_outputs(notebook):
         assert not re.search(r"/(home|root|tmp|work|Users)/|[A-Z]:\\\\", shown), shown
 
 
-def test_runs_with_the_quick_switch_in_an_empty_folder(tmp_path):
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder but for the data; the environment of a quick run."""
+    for name in SWITCHES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("QUICK", "1")
     (tmp_path / "data").mkdir()
     shutil.copy(DATA, tmp_path / "data")
-    result = execute(tmp_path, QUICK="1")
-    assert result.returncode == 0, result.stderr
-    executed = nbformat.reads(result.stdout, as_version=4)
+    return tmp_path
+
+
+def run_all(cells, folder):
+    """Execute cells in a fresh kernel in `folder`."""
+    copy = nbformat.v4.new_notebook(cells=[nbformat.from_dict(cell) for cell in cells])
+    resources = {"metadata": {"path": str(folder)}}
+    NotebookClient(copy, timeout=None, coalesce_streams=True, resources=resources).execute()
+    return copy
+
+
+@pytest.mark.slow
+def test_run_all_twice_in_one_kernel_gives_the_same(notebook, folder):
+    again = [{**cell, "id": f"{cell.id}-2"} for cell in notebook.cells]
+    executed = run_all([*notebook.cells, *again], folder)
     check_outputs(executed)
     assert "From a quick run" in stored(executed, "device", "text/markdown")
+    cells = code_cells(executed)
+    n = len(cells) // 2
+    for first, second in zip(cells[:n], cells[n:], strict=True):
+        for one, other in zip(first.outputs, second.outputs, strict=True):
+            assert as_a_terminal_shows(one.get("text", "")) == as_a_terminal_shows(
+                other.get("text", "")
+            )
+            assert one.get("data") == other.get("data"), first.id
+    assert sorted(p.name for p in folder.iterdir()) == ["data"]
+
+
+@pytest.mark.slow
+def test_with_every_training_stopped_the_cells_below_still_run(notebook, folder):
+    """The stop button, in the first epoch of each comparison."""
+    stop = nbformat.v4.new_code_cell(
+        "def batches(*args):\n    raise KeyboardInterrupt\n    yield", id="stop"
+    )
+    where = [cell.id for cell in notebook.cells].index("memorise") + 1
+    cells = [*notebook.cells[:where], stop, *notebook.cells[where:]]
+    executed = run_all(cells, folder)
+    assert not any(output.output_type == "error" for output in outputs(executed))
+    told = "".join(output.get("text", "") for output in outputs(executed))
+    assert told.count("vanilla, seed 0: stopped in epoch 1.") >= 3
+    finding = stored(executed, "device", "text/markdown")
+    assert "is open: the runs were stopped" in finding and "| supported |" not in finding
+
+
+@pytest.mark.slow
+def test_as_a_script_on_two_processes_and_started_again(folder):
+    convert = [sys.executable, "-m", "nbconvert", "--to", "script", "--output-dir", folder]
+    subprocess.run([*convert, NOTEBOOK], check=True, capture_output=True)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    command += ["--local-ranks-filter=0", NOTEBOOK.with_suffix(".py").name]
+    environment = {**os.environ, "RESUME": "runs"}
+    texts = []
+    for _ in range(2):
+        result = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=True
+        )
+        lines = as_a_terminal_shows(result.stdout).split("\n")
+        texts.append([line for line in lines if line.strip()])
+    assert texts[0] == texts[1] and "On text not seen in training" in "".join(texts[0])
+    kept = [path.suffix for path in (folder / "runs").iterdir()]
+    assert set(kept) == {".pt", ".png"} and kept.count(".png") >= 10
 
 
 def test_alone_and_without_a_network_it_says_what_to_do(tmp_path):
@@ -108,11 +171,10 @@ def test_readme_shows_what_the_notebook_stores(notebook):
 def test_size_and_shape(notebook):
     nbformat.validate(notebook)
     assert NOTEBOOK.stat().st_size < 500_000
-    part_10 = [cell.id for cell in notebook.cells].index("reproduce")
-    lesson = [cell for cell in notebook.cells[:part_10] if cell.cell_type == "code"]
-    for cells, most, most_lines in ((code_cells(notebook), 60, 800), (lesson, 34, 450)):
-        lines = [sum(1 for line in c.source.splitlines() if line.strip()) for c in cells]
-        assert len(lines) <= most and sum(lines) <= most_lines and max(lines) <= 40
+    lines = [
+        sum(1 for line in cell.source.splitlines() if line.strip()) for cell in code_cells(notebook)
+    ]
+    assert len(lines) <= 60 and sum(lines) <= 1_015 and max(lines) <= 40
     assert max(len(line) for c in code_cells(notebook) for line in c.source.splitlines()) <= 100
     kinds = [cell.cell_type for cell in notebook.cells]
     assert all(k != "code" or kinds[i - 1] == "markdown" for i, k in enumerate(kinds))
