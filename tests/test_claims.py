@@ -83,7 +83,9 @@ def test_updates_to(lesson):
     run = history(lesson, [], step=[10.0 - i for i in range(10)])
     assert lesson.updates_to(run, 9.0, span=3) == 3
     assert lesson.updates_to(run, 5.5, span=3) == 7  # 6, 5, 4 are updates 5 to 7
-    assert math.isnan(lesson.updates_to(run, 0.5, span=3))
+    assert lesson.updates_to(run, 0.5, span=3) == 10  # never: all it has made
+    stopped = history(lesson, [], step=[10.0, math.nan, math.nan, math.nan], stopped=True)
+    assert math.isnan(lesson.updates_to(stopped, 0.5, span=3))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_verdict_on_a_claim(lesson, monkeypatch, tests, wanted, margin, verdict)
     sentence, measured, found, change = lesson.claims["It helps"]
     assert (sentence, found, change) == ("It helps", verdict, "more seeds")
     assert measured.startswith("Loss: ") and measured.count("±") == len(tests)
-    assert f"{tests[0][0]:+.2f}" in measured
+    assert f"{tests[0][0]:+.3g}" in measured
     lesson.claim("It helps", "Loss:", tests, change="none", verdict="impossible")
     assert lesson.claims["It helps"][2:] == ["impossible", "none"]
 
