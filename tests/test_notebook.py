@@ -67,7 +67,7 @@ def check_outputs(notebook):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty folder but for the data; the environment of a quick run."""
-    for name in SWITCHES:
+    for name in (*SWITCHES, "MPLBACKEND"):  # the kernel has a backend of its own
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("QUICK", "1")
     (tmp_path / "data").mkdir()
@@ -129,7 +129,7 @@ def test_as_a_script_on_two_processes_and_started_again(folder):
             command, cwd=folder, env=environment, capture_output=True, text=True, check=True
         )
         lines = as_a_terminal_shows(result.stdout).split("\n")
-        texts.append([line for line in lines if line.strip()])
+        texts.append([line for line in lines if line.strip() and not re.search("it/s|s/it", line)])
     assert texts[0] == texts[1] and "On text not seen in training" in "".join(texts[0])
     kept = [path.suffix for path in (folder / "runs").iterdir()]
     assert set(kept) == {".pt", ".png"} and kept.count(".png") >= 10
