@@ -10,7 +10,6 @@ command measures the GPU; DEVICE=cpu says otherwise.
 """
 
 import copy
-import ctypes
 import math
 import os
 import statistics
@@ -18,6 +17,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import lesson as lesson_loader
 import numpy as np
@@ -25,7 +25,6 @@ import torch
 import torch.nn.functional as F
 from build import DATA
 from peer import peer
-from transformers import GPT2LMHeadModel
 from transformers.utils import logging
 
 ROUNDS = 9
@@ -100,9 +99,11 @@ def matrix_products(config, batch_size, dtype=torch.float32):
     return products
 
 
-def peer_update(model, optimizer, idx, targets):
-    """The update of the notebook, for Hugging Face's model, in float32."""
-    loss = F.cross_entropy(model(idx).logits.flatten(0, 1), targets.flatten())
+def plain_update(model, optimizer, idx, targets):
+    """An update in float32 with the table of all logits, for the notebook's model or the peer."""
+    logits = model(idx)
+    logits = getattr(logits, "logits", logits)  # the peer wraps them
+    loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -110,15 +111,19 @@ def peer_update(model, optimizer, idx, targets):
 
 
 def updater(model, optimizer, batch):
-    """A function that does one update in the precision of now."""
+    """A function that does one update of the notebook in the precision of now."""
     precision = lesson.PRECISION
-    step = peer_update if isinstance(model, GPT2LMHeadModel) else lesson.update
 
     def update():
         lesson.PRECISION = precision
-        step(model, optimizer, *batch)
+        lesson.update(model, optimizer, *batch)
 
     return update
+
+
+def adam(model):
+    """The optimizer of the documented setting."""
+    return torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
 
 
 def random_batch(config, batch_size):
@@ -133,8 +138,7 @@ def updates(model_name, size):
     batch_size = size.pop("batch_size", 32)
     config = replace(lesson.GPTConfig(), **size)
     model = lesson.build(getattr(lesson, model_name), config, 0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-    return updater(model, optimizer, random_batch(config, batch_size))
+    return updater(model, adam(model), random_batch(config, batch_size))
 
 
 def peak(model_name, size):
@@ -162,17 +166,17 @@ def documented():
     windows = lesson.windows([corpus.texts["Hamlet"]], config.block_size)[:32].to(lesson.DEVICE)
     batch = windows[:, :-1], windows[:, 1:]
     theirs = peer(config).to(lesson.DEVICE).train()
-
-    def with_adam(model):
-        return updater(model, torch.optim.Adam(model.parameters(), lr=1e-3, fused=True), batch)
-
+    copied = copy.deepcopy(theirs)
+    their_update = partial(plain_update, copied, adam(copied), *batch)
     for precision in reversed(lesson.precisions(lesson.DEVICE)):
         lesson.PRECISION = precision
+        models = [lesson.build(make, config, 0) for make in (lesson.GPT, lesson.GPTWithCLS)]
+        vanilla, cls = (updater(model, adam(model), batch) for model in models)
         cases = {
             "floor: its matrix products": matrix_products(config, 32, getattr(torch, precision)),
-            "vanilla": with_adam(lesson.build(lesson.GPT, config, 0)),
-            "CLS": with_adam(lesson.build(lesson.GPTWithCLS, config, 0)),
-            "Hugging Face, float32": with_adam(copy.deepcopy(theirs)),
+            "vanilla": vanilla,
+            "CLS": cls,
+            "Hugging Face, float32": their_update,
         }
         compare(f"One update, documented setting, {precision}", cases, 2048)
 
@@ -192,22 +196,16 @@ def documented():
     how = {"max_new_tokens": 63, "min_new_tokens": 63, "do_sample": False, "pad_token_id": 0}
     cases = {
         "Hugging Face with its cache": lambda: theirs.generate(opening, **how),
-        "vanilla": lambda: lesson.generate(vanilla, opening, 63, temperature=0),
+        f"vanilla, {lesson.PRECISION}": lambda: lesson.generate(
+            vanilla, opening, 63, temperature=0
+        ),
     }
-    compare("Generation, greedy, batch 1, float32", cases, 63)
+    compare("Generation, greedy, batch 1; the peer in float32", cases, 63)
 
 
 def released():
     """One update in the released setting."""
-    idx, targets = lesson.TINY[:2, :-1].to(lesson.DEVICE), lesson.TINY[:2, 1:].to(lesson.DEVICE)
-
-    def plain_update(model, optimizer):
-        loss = F.cross_entropy(model(idx).flatten(0, 1), targets.flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
+    batch = lesson.TINY[:2, :-1], lesson.TINY[:2, 1:]
     for precision in reversed(lesson.precisions(lesson.DEVICE)):
         lesson.PRECISION = precision
         models = [lesson.build(lesson.GPT, lesson.RELEASED, 0) for _ in range(3)]
@@ -216,13 +214,13 @@ def released():
             torch.optim.AdamW(model.parameters(), lr=3e-4, **way)
             for model, way in zip(models, ways, strict=True)
         ]
-        plain_update(models[0], adamw[0])
+        plain_update(models[0], adamw[0], *batch)
         products = matrix_products(lesson.RELEASED, 2, getattr(torch, precision))
         cases = {
             "floor: AdamW alone, fused": adamw[0].step,
             "its matrix products alone": products,
-            "vanilla": updater(models[1], adamw[1], (idx, targets)),
-            "plain defaults, float32": lambda m=models[2], o=adamw[2]: plain_update(m, o),
+            "vanilla": updater(models[1], adamw[1], batch),
+            "plain defaults, float32": partial(plain_update, models[2], adamw[2], *batch),
         }
         compare(f"One update, released setting, {precision}", cases, 32)
 
@@ -247,10 +245,7 @@ def main():
 
 
 lesson = lesson_loader.load()
-if sys.platform == "linux":  # as the notebook does
-    libc = ctypes.CDLL(None)
-    libc.mallopt(-1, 2**30)
-    libc.mallopt(-3, 2**30)
+lesson.keep_freed_memory()
 
 if __name__ == "__main__":
     main()

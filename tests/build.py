@@ -2,6 +2,7 @@
 
     python tests/build.py            # execute everything (minutes), then write
     python tests/build.py --readme   # only fill the README from the outputs that are stored
+    python tests/build.py --html     # only write what is stored as a web page
 
 Outputs are stored without timings, widgets or progress bars, and with a fingerprint of the code
 and the data that made them, so that a test can tell stale outputs from fresh ones. Where the time
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,7 +88,7 @@ def execute(notebook):
                 output.data["image/png"] = smaller(output.data["image/png"])
         code.outputs = [output for output in code.outputs if output.get("text") != ""]
         seconds[code.id] = duration(code.metadata.execution)
-        code.metadata = {}
+        del code.metadata["execution"]
     for cell_id, taken in sorted(seconds.items(), key=lambda item: -item[1])[:8]:
         print(f"{cell_id:12} {taken:6.1f} s")
     notebook.metadata = {
@@ -114,12 +116,26 @@ def figure(notebook):
     return base64.b64decode(stored(notebook, "heldout", "image/png"))
 
 
+def page(notebook):
+    """The notebook as a web page that stands alone: nothing is loaded from elsewhere.
+
+    The classic template is the one that shows each figure's `alt`, in its cell's metadata.
+    """
+    nowhere = {"mathjax_url": "", "require_js_url": "", "jquery_url": ""}
+    exporter = HTMLExporter(template_name="classic", **nowhere)
+    return exporter.from_notebook_node(notebook)[0]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--readme", action="store_true", help="do not execute, fill the README")
+    parser.add_argument("--html", action="store_true", help="do not execute, write a web page")
     args = parser.parse_args()
 
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    if args.html:
+        NOTEBOOK.with_suffix(".html").write_text(page(notebook), "utf-8")
+        return
     if not args.readme:
         start = time.perf_counter()
         execute(notebook)

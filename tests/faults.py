@@ -165,6 +165,8 @@ def first_failure(folder):
     ]
     result = subprocess.run([*command, *files], cwd=folder, capture_output=True, text=True)
     failures = [line for line in result.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if result.returncode == 2:  # an interrupt that the notebook should have caught
+        return "stopped by KeyboardInterrupt"
     if result.returncode and not failures:
         raise SystemExit(result.stdout + result.stderr)
     return failures[0].split(" - ")[0] if failures else None

@@ -138,9 +138,9 @@ def write_truncated(path):
 
 
 def write_altered(path):
-    content = bytearray(DATA.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    content = arrays()
+    content["ids"][5] += 1  # well formed, but not the file that we mean
+    np.savez(path, **content)
 
 
 def write_pickle(path):

@@ -234,14 +234,14 @@ def test_judge(lesson, mean, half, p, word):
 @pytest.mark.parametrize(
     ("hits", "luck", "words"),
     [
-        ([True] * 10, 12.3, ["**reproduced**: 10 of its 10", "12.3 %", ", less than"]),
-        ([False] * 10, 20.1, ["**not reproduced**: 0 of its 10", "20.1 %", ", no less than"]),
+        ([True] * 10, 12.3, ["**reproduced**: 10 of its 10", "12.3%", ", less than"]),
+        ([False] * 10, 20.1, ["**not reproduced**: 0 of its 10", "20.1%", ", no less than"]),
         ([True] * 3 + [False] * 7, 12.3, ["**reproduced in part**: 3 of its 10"]),
     ],
 )
 def test_reproduction_sentence(lesson, hits, luck, words):
     text = lesson.reproduction(hits, 34.53, [20.0, 41.5], luck)
-    for word in (*words, "20.0 to 41.5 %", "34.53", "2 seeds"):
+    for word in (*words, "20.0 to 41.5%", "34.53", "2 seeds"):
         assert word in text
 
 

@@ -22,6 +22,7 @@ from build import (
     code_cells,
     filled_readme,
     fingerprint,
+    page,
     stored,
 )
 from build import figure as figure_bytes
@@ -156,7 +157,9 @@ def test_outputs_are_clean(notebook):
     for output in outputs(notebook):
         assert "\r" not in output.get("text", "")
     assert "widgets" not in notebook.metadata
-    assert all(set(cell.metadata) == set() for cell in notebook.cells)
+    for cell in notebook.cells:
+        drawn = any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
+        assert set(cell.metadata) == ({"alt"} if drawn else set()), cell.id
     assert "quick: False" in "".join(o.get("text", "") for o in outputs(notebook))
 
 
@@ -168,13 +171,22 @@ def test_readme_shows_what_the_notebook_stores(notebook):
     assert str(FIGURE.relative_to(ROOT).as_posix()) in text
 
 
+def test_the_web_page_stands_alone_and_describes_its_figures(notebook, caplog):
+    html = page(notebook)
+    assert not caplog.records  # nbconvert warns of figures without a description
+    loaded = re.findall(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=[\"']([^\"']*)", html)
+    assert {address[:5] for address in loaded} <= {"", "data:"}
+    pictures = re.findall(r"<img\b[^>]*>", html)
+    assert len(pictures) >= 10 and all("alt=" in picture for picture in pictures)
+
+
 def test_size_and_shape(notebook):
     nbformat.validate(notebook)
     assert NOTEBOOK.stat().st_size < 500_000
     lines = [
         sum(1 for line in cell.source.splitlines() if line.strip()) for cell in code_cells(notebook)
     ]
-    assert len(lines) <= 60 and sum(lines) <= 1_015 and max(lines) <= 40
+    assert len(lines) <= 60 and sum(lines) <= 1_030 and max(lines) <= 40
     assert max(len(line) for c in code_cells(notebook) for line in c.source.splitlines()) <= 100
     kinds = [cell.cell_type for cell in notebook.cells]
     assert all(k != "code" or kinds[i - 1] == "markdown" for i, k in enumerate(kinds))

@@ -33,6 +33,16 @@ def test_two_trainings_are_bit_identical_and_seeds_differ(lesson, small, toy_win
         assert torch.equal(p, q)
 
 
+def test_dropout_is_seeded(lesson, small, toy_windows):
+    """What was drawn before the training changes nothing in it."""
+    config, losses = replace(small, dropout=0.5), []
+    for drawn_before in (1, 100):
+        model = lesson.build(lesson.GPT, config, seed=0)
+        torch.rand(drawn_before)
+        losses.append(lesson.train(model, lesson.Recipe(1), toy_windows, toy_windows, 0).step)
+    assert losses[0] == losses[1]
+
+
 def test_pairs_see_the_same_batches(lesson, small, toy_windows, monkeypatch):
     seen = []
     original = lesson.batches
