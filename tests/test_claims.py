@@ -197,6 +197,13 @@ def test_probe_on_what_is_constant_is_the_majority_rate(lesson):
     assert np.mean(shuffled) < 0.06  # five standard errors of the mean
 
 
+def test_probe_learns_nothing_from_what_it_is_scored_on(lesson):
+    """Wide noise can be learned by heart, but not foreseen."""
+    labels, place = split(lesson, 600, 4, np.random.default_rng(2))
+    noise = torch.randn(600, 400, generator=torch.Generator().manual_seed(0))
+    assert lesson.probe(noise, labels, place) < 0.55  # the commonest label alone: about 0.4
+
+
 def test_recall_finds_planted_pairs(lesson):
     torch.manual_seed(0)
     rows = torch.randn(200, 32)
