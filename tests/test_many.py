@@ -189,3 +189,11 @@ def test_one_two_and_four_processes_give_the_same_bits(tmp_path):
         assert len(list((tmp_path / f"runs{n}").iterdir())) == 6
         results += [json.loads((out / str(rank)).read_text("utf-8")) for rank in range(n)]
     assert all(result == results[0] for result in results)
+
+
+def test_a_key_depends_on_every_number_of_the_data(lesson):
+    """Also on those that a printed tensor leaves out."""
+    data = torch.zeros(10_000)
+    before = lesson.describe([data])
+    data[5_000] = 1
+    assert lesson.describe([data]) != before
