@@ -191,6 +191,25 @@ def test_one_two_and_four_processes_give_the_same_bits(tmp_path):
     assert all(result == results[0] for result in results)
 
 
+class Intruder:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_nothing_in_a_file_is_executed(lesson, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(lesson, "DEVICE", torch.device("cpu"))
+    path, made = tmp_path / "run.pt", tmp_path / "made"
+    torch.save({"name": path.name, "step": Intruder(made)}, path)
+    history = lesson.History([1.0], [1.0], [1.0, 0.5], [])
+    assert lesson.kept(path, lambda: history) is history
+    assert not made.exists() and "its run is done again" in capsys.readouterr().out
+
+
 def test_a_key_depends_on_every_number_of_the_data(lesson):
     """Also on those that a printed tensor leaves out."""
     data = torch.zeros(10_000)
