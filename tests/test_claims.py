@@ -110,8 +110,8 @@ def test_verdict_on_a_claim(lesson, monkeypatch, tests, wanted, margin, verdict)
     monkeypatch.setattr(lesson, "claims", {}, raising=False)
     lesson.claim("It helps", "Loss:", tests, wanted, margin)
     sentence, measured, found, change = lesson.claims["It helps"]
-    assert (sentence, found) == ("It helps", verdict)
-    assert (change == "more seeds") == (verdict == "not resolved")
+    remedy = "more seeds" if verdict == "not resolved" else "another text or recipe"
+    assert (sentence, found, change) == ("It helps", verdict, remedy)
     assert measured.startswith("Loss: ") and measured.count("±") == len(tests)
     assert f"{tests[0][0]:+.3g}" in measured
     lesson.claim("It helps", "Loss:", tests, change="none", verdict="impossible")
