@@ -21,6 +21,7 @@ import time
 import types
 from pathlib import Path
 
+import dask
 from distributed import Client, LocalCluster, as_completed
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -28,6 +29,12 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "R_11_CLS_TOKEN_IN_GPT.ipynb"
 RECORD = ROOT / "data" / "runs.jsonl"
+WORKER = {  # how a local worker starts: quiet, on one thread, and keeping the memory it frees,
+    "TQDM_DISABLE": 1,  # since to fetch the gradients anew at every update takes as long again
+    "OMP_NUM_THREADS": 1,
+    "MALLOC_TRIM_THRESHOLD_": 2**30,
+    "MALLOC_MMAP_THRESHOLD_": 2**30,
+}
 
 
 def definitions(notebook=NOTEBOOK):
@@ -105,7 +112,7 @@ def rounded(value):
 
 def work(source, device, experiment, arm, seed):
     """Do one run, on a worker; return its line of the record."""
-    os.environ |= {"DEVICE": device, "TQDM_DISABLE": "1"}
+    os.environ["DEVICE"] = device
     lesson = load(source)
     lesson.torch.set_num_threads(1)
     start = time.perf_counter()
@@ -240,6 +247,7 @@ def make(args, source, lesson):
         )
     jobs = [job for job in grid(lesson, args.only) if (job in record) == bool(args.check)]
     jobs = random.sample(jobs, min(args.check, len(jobs))) if args.check else jobs
+    dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER})
     local = {"n_workers": args.workers, "threads_per_worker": 1, "memory_limit": 0}
     agree, done = True, 0
     with Client(args.scheduler or LocalCluster(**local, dashboard_address=None)) as client:
