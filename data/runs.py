@@ -40,7 +40,9 @@ WORKER = {  # how a local worker starts: quiet, on one thread, and keeping the m
 def definitions(notebook=NOTEBOOK):
     """Return the source of the notebook's definitions: imports, functions, classes, CONSTANTS."""
     cells = json.loads(Path(notebook).read_text("utf-8"))["cells"]
-    tree = ast.parse("\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code"))
+    tree = ast.parse(
+        "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    )
     return "\n\n".join(ast.unparse(node) for node in tree.body if defined(node))
 
 
@@ -53,8 +55,9 @@ def defined(node):
     targets = []
     if isinstance(node, ast.Assign | ast.AugAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-    names = [part.id for t in targets for part in ast.walk(t) if isinstance(part, ast.Name)]
-    return names if all(name.isupper() and len(name) > 1 for name in names) else []
+        targets = [n for t in targets for n in getattr(t, "elts", [t])]
+    names = [getattr(target, "id", "") for target in targets]
+    return names if all(n.isupper() and len(n) > 1 for n in names) else []
 
 
 def load(source):
@@ -72,15 +75,24 @@ def checksum(source, experiment, arm):
     for node in ast.parse(source).body:
         for name in defined(node):
             nodes.setdefault(name, []).append(node)
-    arms = nodes.pop("ARMS")[0].value
+    literals = [node.value for node in nodes.pop("ARMS")]
+    arms = {k.value: v for d in literals for k, v in zip(d.keys, d.values, strict=True)}
     setting = lesson.EXPERIMENTS[experiment]
-    reached, todo = {}, {"run", setting.data.__name__, *(m.__name__ for m in setting.measures)}
+    reached, todo = (
+        {},
+        {"run", setting.data.__name__, *(m.__name__ for m in setting.measures)},
+    )
     nodes |= {"EXPERIMENTS": [], "the arm": [arms.values[list(lesson.ARMS).index(arm)]]}
     todo.add("the arm")
     while todo:
         name = todo.pop()
         reached[name] = [without_docstrings(node) for node in nodes[name]]
-        used = {part.id for n in nodes[name] for part in ast.walk(n) if isinstance(part, ast.Name)}
+        used = {
+            part.id
+            for n in nodes[name]
+            for part in ast.walk(n)
+            if isinstance(part, ast.Name)
+        }
         todo |= (used & nodes.keys()) - reached.keys()
     return hashlib.sha256(json.dumps(reached, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -89,7 +101,10 @@ def without_docstrings(node):
     """Return a node's code without its docstrings."""
     node = ast.parse(ast.unparse(node))
     for part in ast.walk(node):
-        if isinstance(part, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(part) is not None:
+        if (
+            isinstance(part, ast.FunctionDef | ast.ClassDef)
+            and ast.get_docstring(part) is not None
+        ):
             part.body = part.body[1:] or [ast.Pass()]
     return ast.unparse(node)
 
@@ -98,7 +113,9 @@ def key(lesson, experiment, arm, seed):
     """Checksum of a run's parameters and data."""
     setting = lesson.EXPERIMENTS[experiment]
     parts = [experiment, arm, seed, repr(setting.config), repr(setting.recipe)]
-    return hashlib.sha256(json.dumps([*parts, lesson.PLAYS_SHA256]).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps([*parts, lesson.PLAYS_SHA256]).encode()
+    ).hexdigest()[:16]
 
 
 def rounded(value):
@@ -119,16 +136,23 @@ def work(source, device, experiment, arm, seed):
     _, results = lesson.run(experiment, arm, seed)
     made = {"python": platform.python_version(), "torch": lesson.torch.__version__}
     made |= {"device": device, "processor": processor(), "threads": 1}
-    made |= {"seconds": time.perf_counter() - start, "source": checksum(source, experiment, arm)}
+    made |= {
+        "seconds": time.perf_counter() - start,
+        "source": checksum(source, experiment, arm),
+    }
     line = {"experiment": experiment, "arm": arm, "seed": seed}
-    return rounded(line | {"key": key(lesson, experiment, arm, seed)} | results | {"made": made})
+    return rounded(
+        line | {"key": key(lesson, experiment, arm, seed)} | results | {"made": made}
+    )
 
 
 def processor():
     """Return the processor's name as far as the system tells it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    names = [
+        line.split(":")[1].strip() for line in lines if line.startswith("model name")
+    ]
     return names[0] if names else platform.processor()
 
 
@@ -159,21 +183,31 @@ def append(line, path=RECORD):
 
 def compute(client, source, device, jobs):
     """Yield the line of each job that was done; say which failed, and why."""
-    futures = {client.submit(work, source, device, *job, pure=False): job for job in jobs}
+    futures = {
+        client.submit(work, source, device, *job, pure=False): job for job in jobs
+    }
     done = as_completed(futures, with_results=True, raise_errors=False)
     for future, line in tqdm(done, total=len(jobs), unit="run", file=sys.stdout):
         if future.status == "finished":
             yield line
         else:
-            tqdm.write(f"{futures[future]} failed: {future.exception()!r}", file=sys.stdout)
+            tqdm.write(
+                f"{futures[future]} failed: {future.exception()!r}", file=sys.stdout
+            )
 
 
 def check(line, old):
     """Print whether a run done again agrees with the record; return True if in every digit."""
     old, new = ({k: v for k, v in run.items() if k != "made"} for run in (old, line))
     gap = max(abs(a - b) for a, b in zip(old["held_out"], new["held_out"], strict=True))
-    verdict = "agrees in every digit" if old == new else f"DIFFERS, by {gap:.2g} nats held out"
-    tqdm.write(f"{old['experiment']}, {old['arm']}, seed {old['seed']}: {verdict}", sys.stdout)
+    verdict = (
+        "agrees in every digit"
+        if old == new
+        else f"DIFFERS, by {gap:.2g} nats held out"
+    )
+    tqdm.write(
+        f"{old['experiment']}, {old['arm']}, seed {old['seed']}: {verdict}", sys.stdout
+    )
     return old == new
 
 
@@ -208,11 +242,19 @@ def grid(lesson, only):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", metavar="EXPERIMENT", help="one experiment instead of all")
-    parser.add_argument("--check", type=int, metavar="N", help="do N recorded runs again")
+    parser.add_argument(
+        "--only", metavar="EXPERIMENT", help="one experiment instead of all"
+    )
+    parser.add_argument(
+        "--check", type=int, metavar="N", help="do N recorded runs again"
+    )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or mps")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler that runs")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="local processes")
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="a Dask scheduler that runs"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="local processes"
+    )
     args = parser.parse_args()
     os.chdir(ROOT)
     source = definitions()
@@ -227,7 +269,9 @@ def main():
         with FileLock(RECORD.with_suffix(".lock"), timeout=0):
             return make(args, source, lesson)
     except Timeout:
-        return f"{RECORD.name} is being written by another data/runs.py: wait for its end."
+        return (
+            f"{RECORD.name} is being written by another data/runs.py: wait for its end."
+        )
     except OSError as error:
         return f"{error}. Every finished run is in {RECORD}; start again to go on."
     except KeyboardInterrupt:
@@ -245,16 +289,22 @@ def make(args, source, lesson):
             "or data.\nIf nothing changed that a run depends on, --check 5 certifies them; "
             "otherwise delete their lines."
         )
-    jobs = [job for job in grid(lesson, args.only) if (job in record) == bool(args.check)]
+    jobs = [
+        job for job in grid(lesson, args.only) if (job in record) == bool(args.check)
+    ]
     jobs = random.sample(jobs, min(args.check, len(jobs))) if args.check else jobs
     dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER})
     local = {"n_workers": args.workers, "threads_per_worker": 1, "memory_limit": 0}
     agree, done = True, 0
-    with Client(args.scheduler or LocalCluster(**local, dashboard_address=None)) as client:
+    with Client(
+        args.scheduler or LocalCluster(**local, dashboard_address=None)
+    ) as client:
         for line in compute(client, source, args.device, jobs):
             done += 1
             if args.check:
-                agree &= check(line, record[line["experiment"], line["arm"], line["seed"]])
+                agree &= check(
+                    line, record[line["experiment"], line["arm"], line["seed"]]
+                )
             else:
                 append(line)
     if args.check and agree and done == len(jobs) > 0:
