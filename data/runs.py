@@ -11,6 +11,7 @@ that the script can be stopped and started again. What a run is, the notebook al
 
 import argparse
 import ast
+import functools
 import hashlib
 import json
 import os
@@ -65,7 +66,11 @@ def load(source):
     name = "lesson_" + hashlib.sha256(source.encode()).hexdigest()[:16]
     if name not in sys.modules:
         module = sys.modules[name] = types.ModuleType(name)  # dataclasses look it up
-        exec(compile(source, name, "exec"), vars(module))
+        try:
+            exec(compile(source, name, "exec"), vars(module))
+        except BaseException:
+            del sys.modules[name]  # half of it is none
+            raise
     return sys.modules[name]
 
 
@@ -78,11 +83,9 @@ def checksum(source, experiment, arm):
     literals = [node.value for node in nodes.pop("ARMS")]
     arms = {k.value: v for d in literals for k, v in zip(d.keys, d.values, strict=True)}
     setting = lesson.EXPERIMENTS[experiment]
-    reached, todo = (
-        {},
-        {"run", setting.data.__name__, *(m.__name__ for m in setting.measures)},
-    )
-    nodes |= {"EXPERIMENTS": [], "the arm": [arms.values[list(lesson.ARMS).index(arm)]]}
+    reached, todo = {}, {"run", "GPTConfig", "Recipe", setting.data.__name__}
+    todo |= {measure.__name__ for measure in setting.measures}
+    nodes |= {"EXPERIMENTS": [], "the arm": [arms[arm]]}
     todo.add("the arm")
     while todo:
         name = todo.pop()
@@ -107,6 +110,9 @@ def without_docstrings(node):
         ):
             part.body = part.body[1:] or [ast.Pass()]
     return ast.unparse(node)
+
+
+remembered = functools.cache(checksum)  # a cache does not travel to workers
 
 
 def key(lesson, experiment, arm, seed):
@@ -177,7 +183,8 @@ def append(line, path=RECORD):
             file.flush()
             os.fsync(file.fileno())
     except OSError:
-        os.truncate(path, size)
+        if path.exists():
+            os.truncate(path, size)
         raise
 
 
@@ -225,7 +232,7 @@ def fits(source, run):
     lesson, made = load(source), run["made"]
     job = run["experiment"], run["arm"], run["seed"]
     known = run["experiment"] in lesson.EXPERIMENTS and run["arm"] in lesson.ARMS
-    today = known and (checksum(source, *job[:2]), key(lesson, *job))
+    today = known and (remembered(source, *job[:2]), key(lesson, *job))
     return today == (made.get("certified", made["source"]), run["key"])
 
 
@@ -256,6 +263,8 @@ def main():
         "--workers", type=int, default=os.cpu_count(), help="local processes"
     )
     args = parser.parse_args()
+    if args.workers < 1 or (args.check is not None and args.check < 1):
+        parser.error("--workers and --check: expected a whole number above 0")
     os.chdir(ROOT)
     source = definitions()
     lesson = load(source)
@@ -272,6 +281,8 @@ def main():
         return (
             f"{RECORD.name} is being written by another data/runs.py: wait for its end."
         )
+    except ValueError as error:  # a line of the record
+        return str(error)
     except OSError as error:
         return f"{error}. Every finished run is in {RECORD}; start again to go on."
     except KeyboardInterrupt:
@@ -297,8 +308,10 @@ def make(args, source, lesson):
     local = {"n_workers": args.workers, "threads_per_worker": 1, "memory_limit": 0}
     agree, done = True, 0
     with Client(
-        args.scheduler or LocalCluster(**local, dashboard_address=None)
+        args.scheduler or LocalCluster(**local, dashboard_address=":0")
     ) as client:
+        if set(client.nthreads().values()) - {1}:  # they would share one random stream
+            return "a worker has several threads: start dask worker with --nthreads 1"
         for line in compute(client, source, args.device, jobs):
             done += 1
             if args.check:

@@ -1,12 +1,11 @@
-"""Execute the notebook with its default settings and store what it prints; fill in the README.
+"""Execute the notebook with its default settings and store what it prints.
 
     python tests/build.py            # execute everything (minutes), then write
-    python tests/build.py --readme   # only fill the README from the outputs that are stored
     python tests/build.py --html     # only write what is stored as a web page
 
-Outputs are stored without timings, widgets or progress bars, and with a fingerprint of the code
-and the data that made them, so that a test can tell stale outputs from fresh ones. Where the time
-went is printed.
+Before, the record's checksum is written into the notebook; afterwards the figure of claims is
+put at its top and beside the README. Outputs are stored without timings, widgets or progress
+bars, and with a fingerprint of code, data and record, so that a test can tell stale outputs.
 """
 
 import argparse
@@ -27,9 +26,10 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "R_11_CLS_TOKEN_IN_GPT.ipynb"
 DATA = ROOT / "data" / "shakespeare.npz"
+RECORD = ROOT / "data" / "runs.jsonl"
 README = ROOT / "README.md"
-FIGURE = ROOT / ".github" / "loss_curves.png"
-SWITCHES = ("QUICK", "DEVICE", "PRECISION", "DATA_FILE", "DATA_URL", "RESUME", "WORLD_SIZE", "RANK")
+FIGURE = ROOT / ".github" / "claims.png"
+SWITCHES = ("QUICK", "DEVICE", "DATA_FILE", "MPLBACKEND", "TQDM_DISABLE")
 
 
 def code_cells(notebook):
@@ -42,8 +42,8 @@ def cell(notebook, cell_id):
 
 
 def fingerprint(notebook):
-    """SHA-256 of all code and of the data file: what the outputs depend on."""
-    digest = hashlib.sha256(DATA.read_bytes())
+    """SHA-256 of all code, the data and the record: what the outputs depend on."""
+    digest = hashlib.sha256(DATA.read_bytes() + RECORD.read_bytes())
     for code in code_cells(notebook):
         digest.update(code.source.encode("utf-8") + b"\0")
     return digest.hexdigest()
@@ -56,14 +56,16 @@ def as_a_terminal_shows(text):
 
 def smaller(png):
     """The picture (base64) with a palette of its 128 main colours: a third of the bytes."""
-    picture, small = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), io.BytesIO()
+    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    small = io.BytesIO()
     picture.quantize(128, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     return base64.b64encode(small.getvalue()).decode("ascii")
 
 
 def duration(execution):
     """Seconds from the kernel's own time stamps of a cell."""
-    begin, end = (datetime.fromisoformat(execution[f"iopub.status.{s}"]) for s in ("busy", "idle"))
+    stamps = (execution[f"iopub.status.{s}"] for s in ("busy", "idle"))
+    begin, end = map(datetime.fromisoformat, stamps)
     return (end - begin).total_seconds()
 
 
@@ -92,28 +94,22 @@ def execute(notebook):
     for cell_id, taken in sorted(seconds.items(), key=lambda item: -item[1])[:8]:
         print(f"{cell_id:12} {taken:6.1f} s")
     notebook.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "kernelspec": {
+            "display_name": "Python 3",
+            "language": "python",
+            "name": "python3",
+        },
         "language_info": {"name": "python", "file_extension": ".py"},
         "fingerprint": fingerprint(notebook),
     }
 
 
-def stored(notebook, cell_id, mime):
-    """Return what a cell displayed in this format."""
+def figure(notebook, cell_id):
+    """Return the picture (base64) that a cell drew."""
     outputs = cell(notebook, cell_id).outputs
-    return next(o.data[mime] for o in outputs if "data" in o and mime in o.data)
-
-
-def filled_readme(notebook, text):
-    """Return the README's `text` with the block between its markers taken from the notebook."""
-    block = stored(notebook, "device", "text/markdown")
-    pattern = r"(<!-- finding: filled by tests/build.py -->\n).*?(\n<!-- end of finding -->)"
-    return re.sub(pattern, lambda m: m[1] + block + m[2], text, flags=re.DOTALL)
-
-
-def figure(notebook):
-    """Return the bytes of the README's figure."""
-    return base64.b64decode(stored(notebook, "heldout", "image/png"))
+    return next(
+        o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})
+    )
 
 
 def page(notebook):
@@ -128,22 +124,31 @@ def page(notebook):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--readme", action="store_true", help="do not execute, fill the README")
-    parser.add_argument("--html", action="store_true", help="do not execute, write a web page")
+    parser.add_argument(
+        "--html", action="store_true", help="do not execute, write a web page"
+    )
     args = parser.parse_args()
 
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     if args.html:
         NOTEBOOK.with_suffix(".html").write_text(page(notebook), "utf-8")
         return
-    if not args.readme:
-        start = time.perf_counter()
-        execute(notebook)
-        nbformat.write(notebook, NOTEBOOK)
-        print(f"executed in {time.perf_counter() - start:.0f} s; {NOTEBOOK.stat().st_size:,} bytes")
-    README.write_text(filled_readme(notebook, README.read_text("utf-8")), "utf-8", newline="\n")
-    FIGURE.parent.mkdir(exist_ok=True)
-    FIGURE.write_bytes(figure(notebook))
+    digest, record = (
+        hashlib.sha256(RECORD.read_bytes()).hexdigest(),
+        cell(notebook, "record"),
+    )
+    record.source = re.sub(
+        r'RUNS_SHA256 = "\w+"', f'RUNS_SHA256 = "{digest}"', record.source
+    )
+    start = time.perf_counter()
+    execute(notebook)
+    claims = figure(notebook, "claims-figure")
+    cell(notebook, "front").attachments = {"claims.png": {"image/png": claims}}
+    FIGURE.write_bytes(base64.b64decode(claims))
+    nbformat.write(notebook, NOTEBOOK)
+    print(
+        f"executed in {time.perf_counter() - start:.0f} s; {NOTEBOOK.stat().st_size:,} bytes"
+    )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,10 @@ def read(path):
         data = dict(file)
     assert data["ids"].dtype == np.uint16 and data["offsets"][-1] == len(data["ids"])
     vocab = [data["vocab"][a:b].tobytes() for a, b in pairwise(data["vocab_offsets"])]
-    texts = [b"".join(vocab[i] for i in data["ids"][a:b]) for a, b in pairwise(data["offsets"])]
+    texts = [
+        b"".join(vocab[i] for i in data["ids"][a:b])
+        for a, b in pairwise(data["offsets"])
+    ]
     texts = dict(zip(data["names"].tolist(), texts, strict=True))
     return texts, data["names"][data["held_out"]].tolist(), vocab
 
@@ -61,7 +64,9 @@ def test_a_rebuild_gives_the_same_file(wheel, tmp_path):
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "again.npz").read_bytes() == PLAYS.read_bytes()
     digest = hashlib.sha256(PLAYS.read_bytes()).hexdigest()
-    assert digest in result.stdout and digest in SCRIPT.with_name("README.md").read_text("utf-8")
+    assert digest in result.stdout and digest in SCRIPT.with_name(
+        "README.md"
+    ).read_text("utf-8")
 
 
 def test_the_file_holds_each_play(wheel):
@@ -71,18 +76,27 @@ def test_the_file_holds_each_play(wheel):
     assert texts == {name: play.text.encode() + END for name, play in plays.items()}
     six = "Coriolanus, King John, Macbeth, Measure for Measure, The Tempest, Twelfth Night"
     assert ", ".join(sorted(held_out)) == six
-    assert sorted(plays[n].genre for n in held_out) == sorted({p.genre for p in plays.values()})
+    assert sorted(plays[n].genre for n in held_out) == sorted(
+        {p.genre for p in plays.values()}
+    )
     assert len(set(vocab)) == 21_247 and {bytes([b]) for b in range(256)} < set(vocab)
     for text in (play.text for play in plays.values()):
-        assert not set(text) & set("*_\\#") and text == "\n".join(map(str.rstrip, text.split("\n")))
-    assert plays["Macbeth"].text.startswith("Macbeth\n\nACT I\n\nSCENE I. A desert place.\n\nThun")
+        assert not set(text) & set("*_\\#") and text == "\n".join(
+            map(str.rstrip, text.split("\n"))
+        )
+    assert plays["Macbeth"].text.startswith(
+        "Macbeth\n\nACT I\n\nSCENE I. A desert place.\n\nThun"
+    )
 
 
 def test_own_text_comes_back_byte_for_byte(make):
     rtl, crlf = "שלום עולם 👩‍🔬😀\n" * 600, "Äpfel,\r\n\u2028Birnen\t 🌰 \ufeff\n" * 100
     files = {"rtl.txt": rtl.encode(), "crlf.txt": BOM + crlf.encode()}
     texts, held_out, vocab, _ = make(files, 280)
-    assert texts == {"rtl": rtl.encode() + END, "crlf": crlf.encode() + END}  # less its mark
+    assert texts == {
+        "rtl": rtl.encode() + END,
+        "crlf": crlf.encode() + END,
+    }  # less its mark
     assert held_out == ["crlf"] and len(vocab) == 280
     files["crlf.txt"] = b"What is held out shapes no vocabulary. " * 30
     assert make(files, 280)[2] == vocab
@@ -99,7 +113,9 @@ def test_own_text_comes_back_byte_for_byte(make):
 )
 def test_a_single_file_holds_its_last_tenth_out(make, before, end):
     texts, held_out, *_ = make({"one.txt": before + end}, 258)
-    assert texts == {"one": before + END, "one (end)": end + END} and held_out == ["one (end)"]
+    assert texts == {"one": before + END, "one (end)": end + END} and held_out == [
+        "one (end)"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -112,18 +128,27 @@ def test_the_last_files_nearest_to_a_tenth_are_held_out(sizes, n):
 
 
 def test_thirty_short_poems_are_joined(make):
-    poems = [f"{i:02} roses are red\nviolets blue\n".encode() * 3 for i in range(10, 40)]
-    files = {f"poem{i}.txt": poem for i, poem in enumerate(poems, 10)} | {"void": BOM + b"\n"}
+    poems = [
+        f"{i:02} roses are red\nviolets blue\n".encode() * 3 for i in range(10, 40)
+    ]
+    files = {f"poem{i}.txt": poem for i, poem in enumerate(poems, 10)} | {
+        "void": BOM + b"\n"
+    }
     texts, held_out, _, printed = make(files, 257)
     first, last = "poem10 to poem36", "poem37 to poem39"
-    assert texts == {first: END.join(poems[:27]) + END, last: END.join(poems[27:]) + END}
+    assert texts == {
+        first: END.join(poems[:27]) + END,
+        last: END.join(poems[27:]) + END,
+    }
     assert held_out == [last] and f"Held out, 10% of the text: {last[:6]}" in printed
     assert printed.count("Joined") == 2 and "void: empty" in printed
 
 
 def test_a_short_file_joins_its_neighbour_of_the_same_kind(make):
     long, short = b"long text " * 300, b"short"
-    texts, held_out, *_ = make({"a": short, "b": long, "c": long, "d": short, "e": long}, 257)
+    texts, held_out, *_ = make(
+        {"a": short, "b": long, "c": long, "d": short, "e": long}, 257
+    )
     assert list(texts) == ["a to b", "c to d", "e"] and held_out == ["e"]
 
 
@@ -139,7 +164,9 @@ def test_a_long_text_without_spaces_takes_seconds(make):
 
 
 def test_any_console_and_any_file_name_will_do(make):
-    name = "grün\udcff" if sys.platform == "linux" else "grün"  # the last byte is not UTF-8
+    name = (
+        "grün\udcff" if sys.platform == "linux" else "grün"
+    )  # the last byte is not UTF-8
     env = os.environ | {"PYTHONIOENCODING": "ascii"}
     texts, *_, printed = make({name: ENOUGH}, 258, env=env)
     assert "gr?n" in printed and min(texts).encode().startswith("grün".encode())
@@ -167,7 +194,15 @@ def test_refusals(tmp_path, files, options, words):
         if content is not None:
             (tmp_path / str(i)).write_bytes(content)
     before = set(tmp_path.iterdir())
-    args = ["--text", *range(len(files)), "--vocab-size", 257, "--out", "own.npz", *options]
+    args = [
+        "--text",
+        *range(len(files)),
+        "--vocab-size",
+        257,
+        "--out",
+        "own.npz",
+        *options,
+    ]
     result = run(*args, cwd=tmp_path)
     assert result.returncode != 0 and "Traceback" not in result.stderr
     assert not [word for word in words if word not in result.stderr], result.stderr
@@ -183,7 +218,9 @@ def test_refused_names_and_wheels(tmp_path):
             prepare.read_plays(tmp_path / name)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), OSError(28, "No space left on device")]
+)
 def test_nothing_half_written_is_left(tmp_path, monkeypatch, error):
     def savez(file, **arrays):
         file.write(b"half")
@@ -191,7 +228,11 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch, error):
 
     monkeypatch.setattr(np, "savez", savez)
     (tmp_path / "own.npz").write_bytes(b"the old file")
-    texts = [prepare.Document(str(i), "own text", i, "text " * 500) for i in (False, True)]
+    texts = [
+        prepare.Document(str(i), "own text", i, "text " * 500) for i in (False, True)
+    ]
     with pytest.raises((KeyboardInterrupt, SystemExit), match=r"No space|^$"):
         prepare.write(texts, 257, tmp_path / "own.npz")
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("own.npz", b"the old file")]
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [
+        ("own.npz", b"the old file")
+    ]

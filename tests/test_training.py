@@ -1,272 +1,287 @@
-"""Training, evaluation and generation."""
+"""Batches, training, evaluation and generation."""
 
 import math
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 
 @pytest.fixture
-def toy_windows(random_ids):
+def data(random_ids):
     """Ten windows for the `small` config."""
     return random_ids(10, 13)
 
 
-def run(lesson, config, windows, seed=0, model_class=None, **recipe):
-    model = lesson.build(model_class or lesson.GPT, config, seed)
-    recipe = lesson.Recipe(**{"epochs": 2, "batch_size": 4, **recipe})
-    return model, lesson.train(model, recipe, windows, windows, seed)
+@pytest.fixture
+def fit(lesson, small, data):
+    """Return a function that trains an arm; every option goes where it belongs."""
+
+    def fit(arm="vanilla", seed=0, config=small, watch=None, **recipe):
+        model = lesson.build(lesson.ARMS[arm], config, data, seed)
+        if watch:
+            model.register_forward_pre_hook(watch)
+        recipe = lesson.Recipe(**{"epochs": 2, "batch_size": 4} | recipe)
+        return model, lesson.train(model, recipe, data, data, seed)
+
+    return fit
 
 
-def test_history_has_the_right_shape(lesson, small, toy_windows):
-    _, history = run(lesson, small, toy_windows)
-    assert len(history.step) == 2 * math.ceil(10 / 4)
-    assert len(history.epoch) == 2 and len(history.held_out) == 3
-    assert history.epoch == [sum(history.step[:3]) / 3, sum(history.step[3:]) / 3]
+def recorder(seen):
+    """A hook that keeps the ids of each training batch in `seen`."""
+    return lambda model, args: seen.append(args[0]) if model.training else None
 
 
-def test_two_trainings_are_bit_identical_and_seeds_differ(lesson, small, toy_windows):
-    first, again, other = (run(lesson, small, toy_windows, seed) for seed in (7, 7, 8))
-    assert first[1] == again[1] and first[1] != other[1]
-    for p, q in zip(first[0].parameters(), again[0].parameters(), strict=True):
-        assert torch.equal(p, q)
+def test_an_epoch_shows_every_window_once_in_a_new_order(lesson, data):
+    generator = torch.Generator().manual_seed(1)
+    epochs = [
+        lesson.batches(data, lesson.Recipe(batch_size=4), generator) for _ in "12"
+    ]
+    for parts in epochs:
+        assert [len(part) for part in parts] == [4, 4, 2]
+        assert sorted(torch.cat(parts).tolist()) == sorted(data.tolist())
+    orders = [torch.cat(parts) for parts in (*epochs, [data])]
+    assert not any(torch.equal(orders[i], orders[i - 1]) for i in range(3))
 
 
-def test_dropout_is_seeded(lesson, small, toy_windows):
-    """What was drawn before the training changes nothing in it."""
-    config, losses = replace(small, dropout=0.5), []
-    for drawn_before in (1, 100):
-        model = lesson.build(lesson.GPT, config, seed=0)
-        torch.rand(drawn_before)
-        losses.append(lesson.train(model, lesson.Recipe(1), toy_windows, toy_windows, 0).step)
-    assert losses[0] == losses[1]
-
-
-def test_pairs_see_the_same_batches(lesson, small, toy_windows, monkeypatch):
-    seen = []
-    original = lesson.batches
-
-    def recording(*args):
-        for idx, targets in original(*args):
-            seen[-1].append((idx, targets))
-            yield idx, targets
-
-    monkeypatch.setattr(lesson, "batches", recording)
-    for model_class in (lesson.GPT, lesson.GPTWithCLS):
-        seen.append([])
-        run(lesson, small, toy_windows, model_class=model_class)
-    for (idx, targets), (idx_cls, targets_cls) in zip(*seen, strict=True):
-        assert torch.equal(idx, idx_cls) and torch.equal(targets, targets_cls)
-    orders = [torch.cat([idx for idx, _ in seen[0][e : e + 3]]) for e in (0, 3)]
-    assert not torch.equal(*orders)  # a new order each epoch
-
-
-def test_the_sampler_is_not_the_global_generator(lesson, toy_windows):
-    """Drawing from the global generator between batches changes no batch."""
-    orders = []
-    for disturb in (False, True):
-        torch.manual_seed(0)
-        order = []
-        for idx, _ in lesson.batches(toy_windows, 4, torch.Generator().manual_seed(1)):
-            order.append(idx)
-            if disturb:
-                torch.rand(5)
-        orders.append(torch.cat(order))
-    assert torch.equal(*orders)
-
-
-def test_batch_order_does_not_depend_on_dropout(lesson, small, toy_windows, monkeypatch):
-    """A model that draws more random numbers must not see other batches."""
-    seen = []
-    original = lesson.batches
-    monkeypatch.setattr(
-        lesson, "batches", lambda *a: (seen.append(b[0]) or b for b in original(*a))
+def test_random_batches(lesson):
+    """All windows are drawn alike; a shorter training sees the same first batches."""
+    rows = torch.arange(20)[:, None].expand(-1, 13)
+    many, few = (
+        lesson.batches(rows, lesson.Recipe(updates=n), torch.Generator().manual_seed(1))
+        for n in (400, 10)
     )
-    for dropout in (0.0, 0.5):
-        run(lesson, replace(small, dropout=dropout), toy_windows)
-    assert torch.equal(torch.cat(seen[:6]), torch.cat(seen[6:]))
+    assert torch.equal(torch.stack(many[:10]), torch.stack(few))
+    drawn = torch.stack(many)[:, :, 0].flatten()
+    assert stats.chisquare(drawn.bincount(minlength=20)).pvalue > 1e-3
 
 
-def test_an_epoch_shows_every_window_once_with_targets_shifted_by_one(lesson, toy_windows):
-    parts = list(lesson.batches(toy_windows, 4, torch.Generator()))
-    assert [len(idx) for idx, _ in parts] == [4, 4, 2]
-    idx, targets = (torch.cat(x) for x in zip(*parts, strict=True))
-    assert torch.equal(idx[:, 1:], targets[:, :-1])
-    shown = torch.cat([idx, targets[:, -1:]], dim=1)
-    assert sorted(shown.tolist()) == sorted(toy_windows.tolist())
+@pytest.mark.parametrize(("warm_up", "steps"), [(1, 7), (5, 6), (100, 2000)])
+def test_learning_rates_equal_pytorchs_schedulers(lesson, warm_up, steps):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    rise = LinearLR(optimizer, 1 / warm_up, total_iters=max(1, warm_up - 1))
+    fall = CosineAnnealingLR(optimizer, steps - warm_up, eta_min=0.1)
+    expected = SequentialLR(optimizer, [rise, fall], [warm_up])
+    recipe = lesson.Recipe(warm_up=warm_up, cosine=True)
+    for step in range(steps):
+        rate = recipe.share_of_rate(step, steps)
+        assert rate == pytest.approx(expected.get_last_lr()[0]), step
+        optimizer.step()
+        expected.step()
+    assert lesson.Recipe(warm_up=warm_up).share_of_rate(steps - 1, steps) == 1
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_evaluation_leaves_no_trace(lesson, small, toy_windows, training):
-    model = lesson.build(lesson.GPTWithCLS, small, seed=0).train(training)
+def adam_by_hand(
+    model, seen, rates, betas=(0.9, 0.999), decay=0.0, clip=math.inf, eps=1e-8
+):
+    """Train a model without dropout on batches; return the norms of the gradients."""
+    moments, norms = {}, []
+    for t, (batch, rate) in enumerate(zip(seen, rates, strict=True), start=1):
+        logp = model(batch[:, :-1]).log_softmax(-1)
+        loss = -logp.gather(2, batch[:, 1:, None]).mean()
+        names, parameters = zip(*model.named_parameters(), strict=True)
+        gradients = torch.autograd.grad(loss, parameters)
+        total = math.sqrt(sum(g.square().sum().item() for g in gradients))
+        norms.append([])
+        for end in ("h.0.", "h.1."):
+            mine = [
+                g for n, g in zip(names, gradients, strict=True) if n.startswith(end)
+            ]
+            norms[-1].append(math.sqrt(sum(g.square().sum().item() for g in mine)))
+        for name, p, g in zip(names, parameters, gradients, strict=True):
+            g = g * min(1, clip / total)
+            m, v = moments.get(name, (0, 0))
+            m, v = (
+                betas[0] * m + (1 - betas[0]) * g,
+                betas[1] * v + (1 - betas[1]) * g**2,
+            )
+            moments[name] = m, v
+            step = (m / (1 - betas[0] ** t)) / ((v / (1 - betas[1] ** t)).sqrt() + eps)
+            with torch.no_grad():
+                p.mul_(1 - rate * decay * (p.dim() > 1)).sub_(rate * step)
+    return norms
+
+
+@pytest.mark.parametrize("arm", ["vanilla", "CLS"])
+@pytest.mark.parametrize("whole_recipe", [False, True])
+def test_training_equals_one_written_out(lesson, small, data, fit, arm, whole_recipe):
+    """Adam in plain arithmetic; with nanoGPT's rates, clip and weight decay."""
+    config, seen, steps = replace(small, dropout=0.0), [], 6
+    recipe, mine, rates = {}, {}, [1e-3] * steps
+    if whole_recipe:
+        betas = (0.9, 0.99)
+        recipe = {
+            "optimizer": "AdamW",
+            "options": {"betas": betas, "weight_decay": 0.5},
+        }
+        recipe |= {
+            "warm_up": 2,
+            "cosine": True,
+            "clip": 0.3,
+            "decay_matrices_only": True,
+        }
+        mine = {"betas": betas, "decay": 0.5, "clip": 0.3}
+        fall = [0.55 + 0.45 * math.cos(math.pi * t / 4) for t in range(4)]
+        rates = [1e-3 * share for share in (0.5, 1.0, *fall)]
+    model, history = fit(arm, config=config, watch=recorder(seen), **recipe)
+    whole = {tuple(row[:-1].tolist()): row for row in data}
+    seen = [torch.stack([whole[tuple(r)] for r in idx.tolist()]) for idx in seen]
+    again = lesson.build(lesson.ARMS[arm], config, data, 0)
+    norms = adam_by_hand(again, seen, rates, **mine)
+    assert np.allclose(history.gradients, norms, rtol=1e-3)
+    for (name, p), q in zip(model.named_parameters(), again.parameters(), strict=True):
+        assert torch.allclose(p, q, atol=2e-5), name
+
+
+def test_two_trainings_are_bit_identical_and_seeds_differ(lesson, fit, monkeypatch):
+    (model, first), (again, second), (_, other) = fit(seed=7), fit(seed=7), fit(seed=8)
+    assert first == second and first.steps != other.steps
+    for p, q in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(p, q)
+    monkeypatch.setattr(lesson, "tqdm", partial(lesson.tqdm, disable=True))
+    assert fit(seed=7)[1] == first  # without a bar
+
+
+def test_dropout_is_seeded(lesson, small, data):
+    """What was drawn before the training changes nothing in it."""
+    losses = []
+    for drawn_before in (1, 100):
+        model = lesson.build(
+            lesson.ARMS["vanilla"], replace(small, dropout=0.5), data, 0
+        )
+        torch.rand(drawn_before)
+        losses.append(lesson.train(model, lesson.Recipe(1, 4), data, data, 0).steps)
+    assert losses[0] == losses[1] and len(losses[0]) == 3
+
+
+def test_every_arm_sees_the_same_batches(lesson, small, fit):
+    """Also if it draws more random numbers for its dropout."""
+    expected = []
+    fit(watch=recorder(expected), config=replace(small, dropout=0.0))
+    assert len(expected) == 6
+    for arm in lesson.ARMS:
+        seen = []
+        fit(arm, watch=recorder(seen))
+        assert all(torch.equal(*pair) for pair in zip(expected, seen, strict=True)), arm
+
+
+@pytest.mark.parametrize("arm", ["vanilla", "CLS"])
+def test_evaluation_is_the_mean_and_leaves_no_trace(lesson, small, data, arm):
+    model = lesson.build(lesson.ARMS[arm], small, data, 0).train()
     before, weights = torch.get_rng_state(), [p.clone() for p in model.parameters()]
-    first = lesson.evaluate(model, toy_windows)
-    assert lesson.evaluate(model, toy_windows, batch_size=3) == pytest.approx(first, abs=1e-6)
-    lesson.generate(model, toy_windows[:, :3], 4)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert model.training is training and torch.is_grad_enabled()
+    found = [lesson.evaluate(model, data, size) for size in (4, 32)]
+    lesson.generate(model, data[:, :3], 4)
+    assert torch.equal(torch.get_rng_state(), before) and torch.is_grad_enabled()
     for p, q in zip(model.parameters(), weights, strict=True):
         assert torch.equal(p, q) and p.grad is None
+    logp = model.eval()(data[:, :-1]).log_softmax(-1)
+    expected = -logp.gather(2, data[:, 1:, None]).mean().item()
+    assert found == pytest.approx([expected] * 2, abs=1e-5)
 
 
-def test_evaluation_is_the_mean_over_all_targets(lesson, small, toy_windows):
-    model = lesson.build(lesson.GPT, small, seed=0).eval()
-    logp = model(toy_windows[:, :-1]).log_softmax(-1)
-    expected = -logp.gather(2, toy_windows[:, 1:, None]).mean().item()
-    assert lesson.evaluate(model, toy_windows, batch_size=4) == pytest.approx(expected, abs=1e-5)
+@pytest.mark.parametrize("update", [1, 3])
+def test_a_loss_that_is_not_finite_stops_before_it_is_learned(
+    lesson, small, data, update
+):
+    model = lesson.build(lesson.ARMS["vanilla"], small, data, 0)
+    seen = []
+
+    def spoil(model, args, logits):
+        seen.append(model.training)
+        return logits * math.nan if sum(seen) == update and model.training else logits
+
+    model.register_forward_hook(spoil)
+    with pytest.raises(
+        FloatingPointError, match=f"update {update}: .*nan.*learning_rate"
+    ):
+        lesson.train(model, lesson.Recipe(2, 4), data, data, 0)
+    assert all(p.isfinite().all() for p in model.parameters())
 
 
-def test_evaluating_restores_the_mode_after_an_error(lesson, small):
-    model = lesson.build(lesson.GPT, small, seed=0)
-    with pytest.raises(ZeroDivisionError), lesson.evaluating(model):
-        raise ZeroDivisionError
-    assert model.training and torch.is_grad_enabled()
+@pytest.mark.parametrize(
+    ("training", "call"), [(True, 1), (True, 5), (False, 1), (False, 2)]
+)
+def test_a_stopped_training_keeps_what_it_has(fit, capsys, training, call):
+    """Three updates an epoch; stopped in the nth of them, or the nth evaluation."""
+    calls = []
 
+    def stop(model, args):
+        calls.append(model.training)
+        if model.training == training and calls.count(training) == call:
+            raise KeyboardInterrupt
 
-@pytest.mark.parametrize("name", ["GPT", "GPTWithCLS"])
-def test_one_batch_can_be_memorised(lesson, small, toy_windows, name):
-    config = replace(small, dropout=0.0)
-    _, history = run(
-        lesson,
-        config,
-        toy_windows,
-        model_class=getattr(lesson, name),
-        epochs=150,
-        batch_size=10,
-        learning_rate=3e-3,
-    )
-    # Only the first token of each window has several continuations; all else can be learned.
-    assert history.held_out[0] > 4 and history.held_out[-1] < 0.3
-
-
-def test_a_mask_is_needed_to_predict_random_tokens(lesson, small, random_ids):
-    """On fresh random tokens no causal model can beat ln V."""
-    train_windows, held_out = random_ids(64, 13), random_ids(64, 13)
-    model = lesson.build(lesson.GPT, small, seed=0)
-    history = lesson.train(model, lesson.Recipe(4, 16), train_windows, held_out, 0)
-    assert min(history.held_out) > math.log(97) - 0.05
-
-
-def test_a_loss_that_is_not_finite_stops_at_once(lesson, small, toy_windows):
-    model = lesson.build(lesson.GPT, small, seed=0)
-    with torch.no_grad():
-        model.wte.weight[toy_windows[0, 0]] = math.nan
-    with pytest.raises(FloatingPointError, match=r"update \d.*learning_rate=0.001"):
-        lesson.train(model, lesson.Recipe(), toy_windows, toy_windows, 0, "vanilla")
-    assert model.h[0].mlp.c_fc.weight.isfinite().all()  # stopped before the step
+    whole, history = fit()[1], fit(watch=stop)[1]
+    updates = call - 1 if training else 3 * (call - 1)
+    evaluations = 1 + (call - 1) // 3 if training else call - 1
+    assert history.steps == whole.steps[:updates]
+    assert history.gradients == whole.gradients[:updates]
+    assert history.held_out == whole.held_out[:evaluations]
+    assert f"stopped after {updates} of 6" in capsys.readouterr().out
 
 
 def test_generation(lesson, small, random_ids):
-    model = lesson.build(lesson.GPT, replace(small, init="pytorch"), seed=0)
-    opening = random_ids(2, 5)
-    out = lesson.generate(model, opening, 20, seed=3)
-    assert out.shape == (2, 25) and torch.equal(out[:, :5], opening)
-    assert torch.equal(out, lesson.generate(model, opening, 20, seed=3))
-    assert not torch.equal(out, lesson.generate(model, opening, 20, seed=4))
-    greedy = lesson.generate(model, opening, 20, temperature=0)
-    assert torch.equal(greedy, lesson.generate(model, opening, 20, top_k=1, seed=9))
-    model.eval()
-    for t in range(5, 25):  # the likeliest token given the last 12, all that the model can see
-        expected = model(greedy[:, max(0, t - 12) : t])[:, -1].argmax(-1)
-        assert torch.equal(greedy[:, t], expected)
-    assert torch.equal(lesson.generate(model, opening, 0), opening)
+    config, opening = replace(small, init="pytorch"), random_ids(2, 5)
+    for arm in ("vanilla", "CLS"):
+        model = lesson.build(lesson.ARMS[arm], config, None, 0)
+        generate = partial(lesson.generate, model, opening)
+        out = generate(20, seed=3)
+        assert out.shape == (2, 25) and torch.equal(out[:, :5], opening)
+        assert torch.equal(out, generate(20, seed=3))
+        assert not torch.equal(out, generate(20, seed=4))
+        greedy = generate(20, temperature=0)
+        assert torch.equal(greedy, generate(20, top_k=1, seed=9))
+        for t in range(5, 25):  # the likeliest given the last 12, all that it can see
+            expected = model(greedy[:, max(0, t - 12) : t])[:, -1].argmax(-1)
+            assert torch.equal(greedy[:, t], expected)
+        assert torch.equal(generate(0), opening)
 
 
-def test_sampling_follows_the_distribution(lesson, small, random_ids):
-    """Frequencies of 20,000 draws against the softmax, for a temperature and a top-k."""
-    model = lesson.build(lesson.GPT, small, seed=0).eval()
-    idx = random_ids(1, 4).expand(20_000, -1)
-    logits = model(idx[:1])[0, -1]
-    for temperature, top_k in ((1.0, None), (0.5, 5)):
-        drawn = lesson.generate(model, idx, 1, temperature, top_k)[:, -1]
-        scaled = logits / temperature
-        if top_k:
-            scaled[scaled < scaled.topk(top_k).values[-1]] = -math.inf
-        expected = scaled.softmax(-1)
-        observed = drawn.bincount(minlength=97) / len(drawn)
-        assert (observed - expected).abs().max() < 4 * (0.25 / len(drawn)) ** 0.5
-        assert (observed[expected == 0] == 0).all()
-
-
-def test_gradient_norms_are_those_of_the_blocks(lesson, small, toy_windows):
-    """The recorded norms equal those computed apart, and recording them changes no update."""
-    model, history = run(lesson, replace(small, dropout=0.0), toy_windows, epochs=1, batch_size=10)
-    again = lesson.build(lesson.GPT, replace(small, dropout=0.0), seed=0)
-    again(toy_windows[:, :-1], toy_windows[:, 1:])[1].backward()
-    for block, norm in zip(again.h, history.gradient[0], strict=True):
-        squares = sum((p.grad**2).sum().item() for p in block.parameters())
-        assert norm == pytest.approx(math.sqrt(squares), rel=1e-4)
-    torch.optim.Adam(again.parameters(), lr=1e-3).step()
-    for p, q in zip(model.parameters(), again.parameters(), strict=True):
-        assert torch.allclose(p, q, atol=1e-5)
-
-
-def test_bfloat16_is_for_matrix_products_alone(lesson, small, toy_windows, monkeypatch):
-    _, exact = run(lesson, small, toy_windows, epochs=5)
-    monkeypatch.setattr(lesson, "PRECISION", "bfloat16")
-    seen = []
-    model = lesson.build(lesson.GPT, small, seed=0)
-    model.lm_head.register_forward_hook(lambda *args: seen.append(args[2].dtype))
-    recipe = lesson.Recipe(epochs=5, batch_size=4)
-    rounded = lesson.train(model, recipe, toy_windows, toy_windows, seed=0)
-    assert set(seen) == {torch.bfloat16}
-    assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())
-    assert rounded.held_out != exact.held_out
-    assert rounded.held_out == pytest.approx(exact.held_out, abs=0.02)
-    assert model(toy_windows[:, :-1]).dtype == torch.float32  # outside train and evaluate
-
-
-@pytest.mark.parametrize("stop_at", [0, 2, 3, 4])
-def test_a_stopped_training_keeps_what_it_has(
-    lesson, small, toy_windows, monkeypatch, capsys, stop_at
+@pytest.mark.parametrize(("temperature", "top_k"), [(1.0, None), (0.5, 5), (2.0, 1000)])
+def test_sampling_follows_the_distribution(
+    lesson, small, random_ids, temperature, top_k
 ):
-    """Three updates an epoch; the stop button is pressed in the first or the second epoch."""
-    _, whole = run(lesson, small, toy_windows)
-    original, done = lesson.update, []
-
-    def stopping(*args):
-        if len(done) == stop_at:
-            raise KeyboardInterrupt
-        done.append(original(*args))
-        return done[-1]
-
-    monkeypatch.setattr(lesson, "update", stopping)
-    _, history = run(lesson, small, toy_windows)
-    epochs = stop_at // 3
-    assert history.stopped and not whole.stopped
-    for name, n in (("step", stop_at), ("epoch", epochs), ("held_out", 1 + epochs)):
-        kept, complete = getattr(history, name), getattr(whole, name)
-        assert kept[:n] == complete[:n] and len(kept) == len(complete)
-        assert all(math.isnan(loss) for loss in kept[n:])
-    assert len(history.gradient) == 6 and math.isnan(history.gradient[-1][0])
-    assert f"stopped in epoch {epochs + 1}" in capsys.readouterr().out
+    """Frequencies of 20,000 draws against the softmax, by a chi-square test."""
+    model = lesson.build(lesson.ARMS["vanilla"], small, None, 0).eval()
+    idx = random_ids(1, 4).expand(20_000, -1)
+    expected = (model(idx[:1])[0, -1] / temperature).softmax(-1).detach().double()
+    best = expected.argsort(descending=True)[:top_k]
+    drawn = lesson.generate(model, idx, 1, temperature, top_k)[:, -1]
+    counts = drawn.bincount(minlength=97)[best]
+    assert counts.sum() == 20_000  # nothing else
+    share = expected[best] / expected[best].sum()
+    assert stats.chisquare(counts, 20_000 * share).pvalue > 1e-3
 
 
-def test_after_a_stop_the_rest_of_a_sweep_is_skipped(lesson, small, toy_windows, monkeypatch):
-    calls = []
-
-    def stopping(*args):
-        calls.append(args)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(lesson, "update", stopping)
-    arms, recipe = {"a": lesson.GPT, "b": lesson.GPTWithCLS}, lesson.Recipe(epochs=2)
-    runs = lesson.sweep(arms, small, recipe, toy_windows, toy_windows, range(3))
-    assert len(calls) == 1 and all(run.stopped for arm in arms for run in runs[arm])
-    assert {len(run.held_out) for arm in arms for run in runs[arm]} == {3}
-    mean, half, p = lesson.paired(*([r.held_out[-1] for r in runs[arm]] for arm in arms))
-    assert lesson.judge(mean, half, p) == "not resolved"
+@pytest.mark.parametrize("options", [
+    {"temperature": -1}, {"temperature": math.nan}, {"temperature": "1"},
+    {"top_k": -2}, {"top_k": 1.5}, {"top_k": "3"},
+])  # fmt: skip
+def test_bad_values_for_generation(lesson, small, random_ids, options):
+    model = lesson.build(lesson.ARMS["vanilla"], small, None, 0)
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=f"{name}={value!r}: expected a"):
+        lesson.generate(model, random_ids(1, 3), 1, **options)
 
 
-def test_out_of_memory_names_the_knobs(lesson, small, toy_windows, monkeypatch):
-    for error in (torch.OutOfMemoryError, RuntimeError):
+@pytest.mark.parametrize(("name", "value"), [
+    ("epochs", 0), ("epochs", 2.0), ("epochs", "5"), ("batch_size", -1),
+    ("batch_size", True), ("updates", 0), ("updates", 1.5), ("learning_rate", -1e-3),
+    ("learning_rate", "1e-3"), ("learning_rate", math.nan), ("learning_rate", math.inf),
+    ("optimizer", "Adamm"), ("optimizer", None),
+])  # fmt: skip
+def test_bad_recipes(lesson, name, value):
+    with pytest.raises(ValueError, match=f"{name}={value!r}: expected a"):
+        lesson.Recipe(**{name: value})
 
-        def exhausted(*args, error=error):
-            raise error("DefaultCPUAllocator: can't allocate memory")
 
-        monkeypatch.setattr(lesson, "update", exhausted)
-        with pytest.raises(error) as caught:
-            run(lesson, small, toy_windows)
-        for word in ("allocate memory", "update 1", "batch_size", "block_size", "n_embd"):
-            assert word in str(caught.value)
+def test_windows_are_whole_and_of_one_text(lesson):
+    texts = [torch.arange(10), torch.arange(100, 103), torch.arange(200, 209)]
+    found = lesson.windows(texts, 4).tolist()
+    assert found == [[a, a + 1, a + 2, a + 3, a + 4] for a in (0, 4, 200, 204)]
+    assert len(lesson.windows(texts, 4, stride=1)) == 6 + 5
+    with pytest.raises(ValueError, match="block_size=10"):
+        lesson.windows(texts, 10)
