@@ -60,8 +60,8 @@ NOTEBOOK_FAULTS = [  # (text of the definitions, text in its place)
     ("0.995 if gaps.ndim == 1 else 0.999", "0.995"),
     ("if not placebo or judge", "if placebo and judge"),
     (
-        "seeds = REPORT if experiment == 'ten sentences' else range(100, 200)",
-        "seeds = range(100, 200)",
+        "seeds = REPORT if experiment == 'ten sentences' else range(100, 300)",
+        "seeds = range(100, 300)",
     ),
     (
         "len(MACBETH) / MACBETH_BYTES, 0.02), 'documented, rate",
@@ -69,7 +69,7 @@ NOTEBOOK_FAULTS = [  # (text of the definitions, text in its place)
     ),
     ("require('NaN' not in line and 'Infinity' not in line,", "require(True,"),
     ("require(name not in record,", "require(True,"),
-    ("names if name not in PLAYS.held_out]", "names]"),
+    ("PLAYS.texts if name not in PLAYS.held_out]", "PLAYS.texts]"),
     ("isinstance(value, bool)", "False"),
     (
         "ids.unfold(0, size, step) for ids in texts",
@@ -87,8 +87,8 @@ NOTEBOOK_FAULTS = [  # (text of the definitions, text in its place)
 ]
 RUNS_FAULTS = [  # (text of data/runs.py, text in its place)
     (
-        "    except OSError:\n        os.truncate(path, size)\n        raise",
-        "    except OSError:\n        raise",
+        "            os.truncate(path, size)\n        raise",
+        "            pass\n        raise",
     ),
     ("            part.body = part.body[1:] or [ast.Pass()]", "            pass"),
     (", repr(setting.recipe)]", "]"),
@@ -101,7 +101,7 @@ RUNS_FAULTS = [  # (text of data/runs.py, text in its place)
     ("if stale and not args.check:", "if False:"),
     ("with FileLock(", "import contextlib\n        with contextlib.nullcontext("),
     ('"the arm": [arms[arm]]', '"the arm": []'),
-    ("*(m.__name__ for m in setting.measures)", "*()"),
+    ("todo |= {measure.__name__ for measure in setting.measures}", "pass"),
     ("allow_nan=False", "allow_nan=True"),
     ("if args.only and args.only not in lesson.EXPERIMENTS:", "if False:"),
 ]
