@@ -1,6 +1,7 @@
 """The study: its texts, measures, experiments, claims and verdicts; the record."""
 
 import functools
+import hashlib
 import itertools
 import json
 import math
@@ -335,7 +336,42 @@ def test_a_damaged_record(lesson, tmp_path, line, words):
     assert lesson.read_record(path) == {("bytes", "CLS", 1): json.loads(good)}
 
 
+def test_an_altered_file_is_noticed(lesson, tmp_path, capsys):
+    path = tmp_path / "runs.jsonl"
+    path.write_bytes(b"1")
+    sha256 = hashlib.sha256(b"1").hexdigest()
+    assert lesson.fetch(path, sha256) == path and capsys.readouterr().out == ""
+    path.write_bytes(b"2")
+    assert lesson.fetch(path, sha256) == path
+    assert f"{path} is not the file" in capsys.readouterr().out
+
+
 # Claims and verdicts
+
+
+def test_counting_gives_probabilities(lesson, random_ids):
+    """They sum to one after every past; a run of three by hand (Witten and Bell 1991)."""
+    text = random_ids(60, below=4)
+    for past in itertools.product(range(5), repeat=2):  # 4 is never met
+        for n in (1, 2, 3):
+            runs = [torch.tensor([*past, last])[-n:] for last in range(5)]
+            losses = [lesson.counted([text], [run], n, 5) for run in runs]
+            assert math.fsum(math.exp(-loss) for loss in losses) == pytest.approx(1)
+    tiny, asked = torch.tensor([0, 1, 0, 1, 0, 2]), [torch.tensor([0, 1, 0])]
+    by_hand = (2 + (2 + 4 / 9) / 3) / 3  # of one kind after 0 1, of one kind after 1
+    assert lesson.counted([tiny], asked, 3, 3) == pytest.approx(-math.log(by_hand))
+
+
+def test_slopes(lesson):
+    """Losses that fall by 0.5 a doubling; a seed without all three widths has none."""
+    record = {}
+    for doublings, width in enumerate((", width 64", "", ", width 256")):
+        for seed in range(100 if width != ", width 256" else 102, 108):
+            run = {"held_out": [9.0, 3.0 - 0.5 * doublings]}
+            record["bytes" + width, "CLS", seed] = run
+    found = lesson.slopes(record)
+    assert set(found) == {("widths", "CLS", seed) for seed in range(102, 108)}
+    assert all(run["slope"] == -0.5 for run in found.values())
 
 
 def test_the_claims_can_be_judged(lesson):
@@ -354,7 +390,7 @@ def test_students_t(lesson):
 
 
 @pytest.mark.parametrize("level", [0.95, 0.995, 0.999])
-@pytest.mark.parametrize("n", [4, 10, 20])
+@pytest.mark.parametrize("n", [5, 10, 20])
 def test_intervals_against_scipy(lesson, level, n):
     gaps = np.random.default_rng(n).normal(1, 2, (n, 3))
     assert np.allclose(lesson.interval(gaps, level), by_scipy(gaps, level), rtol=1e-3)
@@ -441,7 +477,7 @@ def better(run, name):
 @pytest.mark.parametrize(("name", "claims"), [
     ("epoch", {"Lower final loss", "Consistent", "Faster"}),
     ("held_out", {"Generalizes", "Parameter-efficient"}),
-    ("column", {"Better attention"}),
+    ("column", {"Attention uses it"}),
     ("gradient", {"Better gradient flow"}),
 ])  # fmt: skip
 def test_each_claim_hears_its_measure_and_is_equal_only_if_the_placebo_is(
@@ -502,3 +538,17 @@ def test_false_verdicts_are_rare_and_true_effects_found(lesson, record):
             study = made_up("bytes", range(100, 112), shift, draw)
             found[lesson.judge(study, claim, "bytes")[2]] += 1
         assert found[word] >= 48, found
+
+
+def test_the_best_rate_is_chosen_by_the_first_five_seeds(lesson):
+    """Whatever the reported seeds say."""
+    record = {}
+    for rate, experiment in lesson.RATES.items():
+        assert lesson.EXPERIMENTS[experiment].recipe.learning_rate == rate
+        for seed in range(100, 115):
+            chosen = 0.3 if rate == 1e-3 else 0.5 + rate
+            loss = chosen if seed < 105 else 9 * rate
+            record[experiment, "CLS", seed] = {"held_out": [9.0, loss]}
+    assert lesson.best_rate(record, "CLS") == 1e-3
+    losses = lesson.losses_at(record, 1e-3, "CLS", lesson.REPORT)
+    assert losses == pytest.approx([9e-3] * 10)

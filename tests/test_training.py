@@ -278,6 +278,15 @@ def test_bad_recipes(lesson, name, value):
         lesson.Recipe(**{name: value})
 
 
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD", "RMSprop", "Adadelta"])
+def test_optimizers_of_pytorch_take_a_step(lesson, small, name):
+    model = lesson.GPT(small)
+    before = model.wpe.weight.clone()
+    model.wpe.weight.grad = torch.ones_like(before)
+    lesson.Recipe(optimizer=name).make_optimizer(model).step()
+    assert (model.wpe.weight < before).all()
+
+
 def test_windows_are_whole_and_of_one_text(lesson):
     texts = [torch.arange(10), torch.arange(100, 103), torch.arange(200, 209)]
     found = lesson.windows(texts, 4).tolist()
