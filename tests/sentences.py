@@ -42,10 +42,6 @@ def numbers(lesson, record):
                 gaps = lesson.differences(record, name, loss, arm)
                 put(label, gaps, unit)
                 found[f"{label}_used"] = len(gaps)
-                found[f"{label}_sd"] = np.std(unit * gaps, ddof=1)
-                found[f"{label}_low"] = found[label] - found[f"{label}_half"]
-                found[f"{label}_high"] = found[label] + found[f"{label}_half"]
-                found[f"{label}_behind"] = sum(gaps > 0)
 
     last = {
         arm: np.array(
@@ -99,6 +95,13 @@ def numbers(lesson, record):
             found[f"{short}_probe_{state}"] = np.mean([r["probe"][state] for r in runs])
         runs = runs_of(names[short], "vanilla")
         found[f"{short}_probe_vanilla"] = np.mean([r["probe"]["mean"] for r in runs])
+    gaps = lesson.BITS * lesson.differences(record, "bytes", loss)
+    found["bytes_CLS_behind"], found["bytes_CLS_sd"] = (
+        sum(gaps > 0),
+        np.std(gaps, ddof=1),
+    )
+    found["bytes_CLS_low"] = found["bytes_CLS"] - found["bytes_CLS_half"]
+    found["bytes_CLS_high"] = found["bytes_CLS"] + found["bytes_CLS_half"]
     slopes = lesson.differences(record, "widths", lambda run: run["slope"])
     put("slope", slopes, lesson.BITS)
     epochs = lesson.differences(record, "bytes", lambda run: run["epoch"]).mean(axis=0)
@@ -111,9 +114,8 @@ def numbers(lesson, record):
         for experiment in claim.settings:
             word = lesson.judge(record, claim, experiment)[2]
             found[f"{claim.name}, {experiment}"] = word
-    for place in ("ten sentences", "documented", "bytes"):
-        words = [found.get(f"{claim.name}, {place}") for claim in lesson.CLAIMS]
-        found[f"{place} hold"] = words.count("holds")
+    words = [found.get(f"{claim.name}, ten sentences") for claim in lesson.CLAIMS]
+    found["ten sentences hold"] = words.count("holds")
     macbeth = lesson.hamlet(lesson.GPTConfig(), 0)[1]
     hamlet = [lesson.PLAYS.texts["Hamlet"]]
     pairs = lesson.counted(hamlet, macbeth, 2, len(lesson.PLAYS.vocab))
