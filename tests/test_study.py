@@ -370,7 +370,7 @@ def test_slopes(lesson):
             run = {"held_out": [9.0, 3.0 - 0.5 * doublings]}
             record["bytes" + width, "CLS", seed] = run
     found = lesson.slopes(record)
-    assert set(found) == {("widths", "CLS", seed) for seed in range(102, 108)}
+    assert set(found) == {(lesson.WIDTHS, "CLS", seed) for seed in range(102, 108)}
     assert all(run["slope"] == -0.5 for run in found.values())
 
 
@@ -378,7 +378,7 @@ def test_the_claims_can_be_judged(lesson):
     """Ten; each with ten common seeds and more wherever it is asked."""
     assert len({claim.name for claim in lesson.CLAIMS}) == 10
     for claim in lesson.CLAIMS:
-        for name in {*claim.settings} - {"widths"}:
+        for name in {*claim.settings} - {lesson.WIDTHS}:
             seeds = lesson.EXPERIMENTS[name].seeds
             assert len({*seeds["CLS"]} & {*seeds[claim.against]}) >= 10, claim.name
 
