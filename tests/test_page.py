@@ -148,6 +148,7 @@ def test_no_measured_number_stands_outside_a_sentence(notebook, measured):
         "1.2",
         "3.50",
         "0.0003",
+        "0.003",
         "0.8",
         "0.031",
         "10.82",
