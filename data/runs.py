@@ -250,7 +250,7 @@ def grid(lesson, only):
     return [
         (experiment, arm, seed)
         for experiment, setting in lesson.EXPERIMENTS.items()
-        for seed in range(200)
+        for seed in sorted(set().union(*setting.seeds.values()))
         for arm, seeds in setting.seeds.items()
         if seed in seeds and only in (None, experiment)
     ]
