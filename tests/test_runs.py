@@ -1,6 +1,5 @@
 """data/runs.py and its record: what a run depends on, and that none is lost."""
 
-import functools
 import importlib.util
 import json
 import os
@@ -26,6 +25,7 @@ EXPERIMENTS = {"short": Experiment(
     CONFIG, SHORT, ten_sentences, (split_loss, without_cls),
     dict.fromkeys(("vanilla", "CLS"), range(100, 103)),
 )}
+EXPERIMENTS |= {"empty": replace(EXPERIMENTS["short"], seeds={})}
 """
 JOBS = [("short", arm, seed) for seed in (100, 101, 102) for arm in ("vanilla", "CLS")]
 ANYWHERE = [("ten sentences", "CLS"), ("bytes", "vanilla"), ("documented", "constant")]
@@ -199,10 +199,7 @@ def test_the_grid_is_that_of_the_experiments(lesson, record):
 
 
 @pytest.mark.skipif("FAULT" in os.environ, reason="a planted fault changes definitions")
-def test_every_recorded_run_was_made_by_these_definitions(
-    lesson, source, record, monkeypatch
-):
-    monkeypatch.setattr(runs, "checksum", functools.cache(runs.checksum))
+def test_every_recorded_run_was_made_by_these_definitions(lesson, source, record):
     stale = [job for job, run in record.items() if not runs.fits(source, run)]
     assert all(run["made"]["threads"] == 1 for run in record.values())
     size = runs.RECORD.stat().st_size / len(record) * len(runs.grid(lesson, None))
@@ -301,8 +298,9 @@ def test_runs_of_other_definitions_are_refused(main, house, source):
     assert house.runs.fits(house.source, run)
     gone = run | {"experiment": "gone", "made": {"source": "of old"}}
     record = {JOBS[1]: run, ("gone", *JOBS[1][1:]): gone}
-    house.runs.certify(record, house.source, house.record)
-    assert house.lines() == [run, gone]  # what nobody knows stays stale
+    run["made"].pop("certified")
+    house.runs.certify(record, [JOBS[1]], house.source, house.record)
+    assert run["made"]["certified"] == checksum and house.lines() == [run, gone]
 
 
 # Whole studies, in processes of their own
@@ -320,10 +318,24 @@ def test_a_study_and_its_check(lesson, house, monkeypatch):
         _, expected = lesson.run(run["experiment"], run["arm"], run["seed"])
         for name, value in expected.items():  # six digits are kept
             assert np.allclose(run[name], value, rtol=1e-5, atol=1e-6), name
+    made = house.record.read_bytes()
     script = house.start("--check", 3, "--workers", 2)
     output = script.communicate(timeout=120)[0]
     assert script.returncode == 0 and output.count("agrees in every digit") == 3, output
-    assert all("certified" in run["made"] for run in house.lines())
+    assert house.record.read_bytes() == made  # nothing was stale
+    altered = house.lines()
+    for run in altered[
+        :4
+    ]:  # all of one kind, and one made by what nobody knows any more
+        run["made"]["source"] = "of old"
+    altered[3]["arm"] = "gone"
+    text = "".join(json.dumps(run) + "\n" for run in altered)
+    house.record.write_text(text, "utf-8")
+    script = house.start("--check", 2, "--workers", 2)
+    output = script.communicate(timeout=120)[0]
+    assert script.returncode == 0 and output.count("agrees in every digit") == 2, output
+    certified = ["certified" in run["made"] for run in house.lines()]
+    assert certified == [True, True, True, False, False, False]
     altered = house.lines()
     altered[-1]["held_out"][-1] += 1e-5
     altered[-1]["made"]["certified"] = "of old"  # so it is the one that is done again
@@ -332,7 +344,11 @@ def test_a_study_and_its_check(lesson, house, monkeypatch):
     script = house.start("--check", 1, "--workers", 1)
     output = script.communicate(timeout=120)[0]
     assert script.returncode == 1 and "DIFFERS, by 1e-05" in output, output
+    assert "1 of 1 runs differ" in output
     assert house.lines() == altered
+    script = house.start("--check", 1, "--only", "empty", "--workers", 1)
+    output = script.communicate(timeout=120)[0]
+    assert script.returncode == 1 and "nothing to check" in output, output
 
 
 @pytest.mark.slow
