@@ -8,7 +8,6 @@ script nor a tokenizer. data/README.md describes the file format.
 """
 
 import argparse
-import errno
 import hashlib
 import os
 import re
@@ -138,9 +137,8 @@ def read_own(paths):
             f"--text: two files are named {twice}; names must differ. Rename one."
         )
     texts, held_out = split(texts)
-    kept, total = (
-        sum(len(t) for _, t in some) for some in (held_out, texts + held_out)
-    )
+    kept = sum(len(text) for _, text in held_out)
+    total = kept + sum(len(text) for _, text in texts)
     names = ", ".join(name for name, _ in held_out)
     print(f"Held out, {kept / total:.0%} of the text: {names}")
     documents = [Document(name, "own text", False, text) for name, text in texts]
@@ -254,9 +252,9 @@ def title(text):
     )
 
 
-def cannot_write(out, error):
+def cannot_write(out, reason):
     return SystemExit(
-        f"--out {out}: cannot be written ({error.strerror}).\n"
+        f"--out {out}: cannot be written ({reason}).\n"
         "Name a file, in a folder that exists and that you may write to."
     )
 
@@ -264,11 +262,11 @@ def cannot_write(out, error):
 def check_out(out):
     """SystemExit if no file can be written at `out`; to be called before the work."""
     try:
-        if out.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
         tempfile.TemporaryFile(dir=out.parent).close()
     except OSError as error:
-        raise cannot_write(out, error) from None
+        raise cannot_write(out, error.strerror) from None
+    if out.is_dir():
+        raise cannot_write(out, "it is a folder")
 
 
 def write(documents, vocab_size, out):
@@ -285,10 +283,16 @@ def write(documents, vocab_size, out):
             raise AssertionError(f"{name}: decoding does not give the text back")
         encoded.append(Encoded([name], genre, held_out, [*ids, end]))
     texts = join_short(encoded)
+    names = [title(text) for text in texts]
+    for name in names:
+        if names.count(name) > 1:
+            raise SystemExit(
+                f"--text: two texts are named {name} once short ones are joined. Rename a file."
+            )
     arrays = {
         "ids": np.concatenate([text.ids for text in texts]).astype(np.uint16),
         "offsets": np.cumsum([0, *(len(text.ids) for text in texts)], dtype=np.int64),
-        "names": np.array([title(text) for text in texts]),
+        "names": np.array(names),
         "genres": np.array([text.genre for text in texts]),
         "held_out": np.array([text.held_out for text in texts]),
         "vocab": np.frombuffer(b"".join(vocab), dtype=np.uint8),
@@ -301,7 +305,7 @@ def write(documents, vocab_size, out):
             np.savez(file, **arrays)
         os.replace(temporary, out)
     except OSError as error:
-        raise cannot_write(out, error) from None
+        raise cannot_write(out, error.strerror) from None
     finally:
         temporary.unlink(missing_ok=True)
     digest = hashlib.sha256(out.read_bytes()).hexdigest()

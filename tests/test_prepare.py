@@ -9,10 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 import prepare
+import pytest
 
 SCRIPT = Path(prepare.__file__)
 PLAYS = SCRIPT.with_name("shakespeare.npz")
@@ -152,6 +150,16 @@ def test_a_short_file_joins_its_neighbour_of_the_same_kind(make):
     assert list(texts) == ["a to b", "c to d", "e"] and held_out == ["e"]
 
 
+def test_joined_files_get_no_name_that_another_has(tmp_path):
+    files = {"a": b"short", "b": ENOUGH, "a to b": ENOUGH, "z": ENOUGH}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    args = ["--text", *files, "--vocab-size", 257, "--out", "own.npz"]
+    result = run(*args, cwd=tmp_path)
+    assert result.returncode != 0 and "are named a to b" in result.stderr
+    assert set(os.listdir(tmp_path)) == set(files)
+
+
 def test_just_enough(make):
     """With 257 entries a byte is a token: 32 windows of 64 and the next one, and 4 of them."""
     assert make({"a": b"x" * 32 * 64, "b": b"y" * 4 * 64}, 257)[1] == ["b"]
@@ -194,16 +202,8 @@ def test_refusals(tmp_path, files, options, words):
         if content is not None:
             (tmp_path / str(i)).write_bytes(content)
     before = set(tmp_path.iterdir())
-    args = [
-        "--text",
-        *range(len(files)),
-        "--vocab-size",
-        257,
-        "--out",
-        "own.npz",
-        *options,
-    ]
-    result = run(*args, cwd=tmp_path)
+    args = ["--text", *range(len(files)), "--vocab-size", 257, "--out", "own.npz"]
+    result = run(*args, *options, cwd=tmp_path)
     assert result.returncode != 0 and "Traceback" not in result.stderr
     assert not [word for word in words if word not in result.stderr], result.stderr
     assert set(tmp_path.iterdir()) == before
