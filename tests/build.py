@@ -133,10 +133,8 @@ def main():
     if args.html:
         NOTEBOOK.with_suffix(".html").write_text(page(notebook), "utf-8")
         return
-    digest, record = (
-        hashlib.sha256(RECORD.read_bytes()).hexdigest(),
-        cell(notebook, "record"),
-    )
+    digest = hashlib.sha256(RECORD.read_bytes()).hexdigest()
+    record = cell(notebook, "record")
     record.source = re.sub(
         r'RUNS_SHA256 = "\w+"', f'RUNS_SHA256 = "{digest}"', record.source
     )

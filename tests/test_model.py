@@ -236,10 +236,8 @@ def test_initialisation(lesson):
 ])  # fmt: skip
 def test_loss_at_birth_is_the_closed_form(lesson, random_ids, init, arm, excess):
     """ln V plus half the variance of the logits, of C products each."""
-    config, data = (
-        replace(lesson.RELEASED, vocab_size=5000, init=init),
-        random_ids(64, 17),
-    )
+    config = replace(lesson.RELEASED, vocab_size=5000, init=init)
+    data = random_ids(64, 17)
     losses = [
         lesson.evaluate(lesson.build(lesson.ARMS[arm], config, data, seed), data)
         for seed in range(3)
