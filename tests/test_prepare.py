@@ -37,6 +37,29 @@ def read(path):
     return texts, data["names"][data["held_out"]].tolist(), vocab
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"vocab": None},
+        {"ids": np.array([5, 0, 1, 2], np.uint16)},  # of five entries
+        {"names": np.array(["a"])},
+        {"held_out": np.array([True])},
+    ],
+)
+def test_the_notebook_refuses_a_damaged_file(lesson, tmp_path, damage):
+    entries = {"vocab": np.arange(5, dtype=np.uint8), "vocab_offsets": np.arange(6)}
+    texts = {"ids": np.array([4, 0, 1, 2], np.uint16), "offsets": np.array([0, 1, 4])}
+    names = {"names": np.array(["a", "b"]), "held_out": np.array([True, False])}
+    whole = entries | texts | names
+    np.savez(tmp_path / "whole.npz", **whole)
+    corpus = lesson.Corpus(tmp_path / "whole.npz")
+    assert corpus.held_out == ["a"] and corpus.texts["b"].tolist() == [0, 1, 2]
+    damaged = {k: v for k, v in (whole | damage).items() if v is not None}
+    np.savez(tmp_path / "damaged.npz", **damaged)
+    with pytest.raises(ValueError, match=r"damaged.npz: not a text as ids.*prepare.py"):
+        lesson.Corpus(tmp_path / "damaged.npz")
+
+
 @pytest.fixture
 def make(tmp_path):
     """A function that runs the script on files {name: bytes} and reads what it wrote."""
