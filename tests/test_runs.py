@@ -324,9 +324,8 @@ def test_a_study_and_its_check(lesson, house, monkeypatch):
     assert script.returncode == 0 and output.count("agrees in every digit") == 3, output
     assert house.record.read_bytes() == made  # nothing was stale
     altered = house.lines()
-    for run in altered[
-        :4
-    ]:  # all of one kind, and one made by what nobody knows any more
+    # Four runs are stale; one of them was made by an arm that nobody knows any more.
+    for run in altered[:4]:
         run["made"]["source"] = "of old"
     altered[3]["arm"] = "gone"
     text = "".join(json.dumps(run) + "\n" for run in altered)
