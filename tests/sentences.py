@@ -22,6 +22,14 @@ def numbers(lesson, record):
     def runs_of(experiment, arm):
         return lesson.runs_of(record, experiment, arm)
 
+    def one_side(sign, settings, measure, level):
+        """True if the interval of CLS minus vanilla is on that side of zero in all settings."""
+        gaps = [lesson.differences(record, name, measure) for name in settings]
+        return all(sign * m > h for m, h in (lesson.interval(g, level) for g in gaps))
+
+    def words_of(short, claims):
+        return " or ".join(sorted({found[f"{name}, {short}"] for name in claims}))
+
     loss = lesson.final_loss
     names = {"ten": "ten sentences", "doc": "documented", "bytes": "bytes"}
     names |= {"epochs30": "ten sentences, 30 epochs", "sgd": "ten sentences, SGD"}
@@ -125,12 +133,10 @@ def numbers(lesson, record):
     others = {"Lower final loss", "Consistent", "Generalizes"}
     others |= {"Attention uses it", "Better gradient flow"}
     inside = {"Faster", "Attention uses it", "Better gradient flow"}
-    found["plays others"] = " or ".join({found[f"{name}, plays"] for name in inside})
+    found["slow others"] = words_of("slow", others)
+    found["plays others"] = words_of("plays", inside)
     uses = lesson.differences(record, "all plays", lesson.unseen_column)
     put("plays_uses", uses, lesson.unit_of("all plays")[0])
-    found["slow others"] = " or ".join(
-        sorted({found[f"{name}, slow"] for name in others})
-    )
     per_byte = lesson.unit_of(slow)[0]
     for arm in lesson.FIVE[1:]:
         label = f"slow_{arm}"
@@ -144,22 +150,14 @@ def numbers(lesson, record):
     early = [lesson.judge(first_ten, claim, "documented")[2] for claim in asked]
     found["doc_open"] = early.count("not resolved")
     held_out = next(claim for claim in lesson.CLAIMS if claim.name == "Generalizes")
-    for short in ("slow", "less", "w64", "plays"):
+    for short in ("slow", "less", "w64"):
         for arm in lesson.EXPERIMENTS[names[short]].seeds.keys() - {"vanilla"}:
             word = lesson.judge(record, held_out, names[short], arm)[2]
             found[f"{short}_{arm}_word"] = word
     each = next(claim for claim in lesson.CLAIMS if claim.name == "Consistent")
-    leads = True
-    for experiment in each.settings:
-        gaps = lesson.differences(record, experiment, each.measure)[:, 0]
-        mean, half = lesson.interval(gaps, 0.999)
-        leads &= mean < -half
+    leads = one_side(-1, each.settings, lambda run: run["epoch"][0], 0.999)
     found["first epoch"] = "ahead" if leads else "not ahead"
-    behind = True
-    for experiment in held_out.settings:
-        gaps = lesson.differences(record, experiment, lambda run: run["held_out"][1])
-        mean, half = lesson.interval(gaps)
-        behind &= mean > half
+    behind = one_side(1, held_out.settings, lambda run: run["held_out"][1], 0.995)
     found["first unseen"] = "behind in both" if behind else "not behind in both"
     words = [found.get(f"{claim.name}, ten sentences") for claim in lesson.CLAIMS]
     found["ten sentences hold"] = words.count("holds")
