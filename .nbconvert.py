@@ -30,7 +30,8 @@ math { font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math",
        "DejaVu Math TeX Gyre", math; }
 @media (max-width: 600px) {
   .prompt, .jp-InputPrompt, .jp-OutputPrompt { display: none; }
-  .output_subarea { max-width: 100% !important; }
+  .output_subarea { max-width: 100% !important; overflow-x: auto; }
+  .output_subarea img { max-width: none; }
   pre, table, math { overflow-x: auto; }
   pre, pre code { white-space: pre !important; }
   table { display: block; }

@@ -2,50 +2,49 @@
 
     python tests/bench.py
 
-The floor of an update is its matrix products alone; the peer is Hugging Face's GPT-2 of the
-same shape. All are timed in turn, round by round, and the median is printed with the ratio to
-the first of its group: machines are noisy, and ratios within a round last longer than times.
-On a CUDA machine the same command measures the GPU; DEVICE=cpu says otherwise.
+The floor of an update is its matrix products alone; the peer is Hugging Face's GPT-2. All are
+timed in turn, and medians printed, with the ratio to the first of the same round: machines
+are noisy, ratios are less so. On a CUDA machine it measures the GPU, unless DEVICE=cpu.
 """
 
 import os
 import statistics
 import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from peer import peer
 from transformers.utils import logging
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(ROOT, "data"))
+os.chdir(Path(__file__).resolve().parents[1])  # where the notebook's paths start
+sys.path.insert(0, "data")
 import runs  # noqa: E402
 
-ROUNDS = 9
+ARMS, ROUNDS = ("vanilla", "CLS"), 9
+lesson = runs.load(runs.definitions())
+device = torch.device(lesson.DEVICE)
 
 
-def wait():
-    """Wait until the device is done."""
-    if lesson.DEVICE.type == "cuda":
-        torch.cuda.synchronize()
+def seconds(case):
+    """How long a case takes, until the device is done."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
+    start = time.perf_counter()
+    case()
+    wait()
+    return time.perf_counter() - start
 
 
 def compare(title, cases):
     """Run the cases in turn; print medians and their ratios to the first case."""
-    times = {name: [] for name in cases}
-    for _ in range(ROUNDS + 1):  # the first round warms up
-        for name, case in cases.items():
-            wait()
-            start = time.perf_counter()
-            case()
-            wait()
-            times[name].append(time.perf_counter() - start)
-    first = next(iter(times.values()))[1:]
+    rounds = [list(map(seconds, cases.values())) for _ in range(ROUNDS + 1)]
     print(f"\n{title}")
-    for name, mine in times.items():
-        ratio = statistics.median(a / b for a, b in zip(mine[1:], first, strict=True))
-        median = 1e3 * statistics.median(mine[1:])
+    for i, name in enumerate(cases):  # the first round warms up
+        ratio = statistics.median(times[i] / times[0] for times in rounds[1:])
+        median = 1e3 * statistics.median(times[i] for times in rounds[1:])
         print(f"  {name:30} {median:9.1f} ms {ratio:7.2f}")
 
 
@@ -54,7 +53,6 @@ def matrix_products(config, batch_size):
     T, C, H, V = config.block_size, config.n_embd, config.n_head, config.vocab_size
     N, D = batch_size * T, C // H
     linear = [(C, 3 * C), (C, C), (C, 4 * C), (4 * C, C)] * config.n_layer + [(C, V)]
-    device = lesson.DEVICE
     x = {size: torch.randn(N, size, device=device) for pair in linear for size in pair}
     w = {(i, o): torch.randn(o, i, device=device) for i, o in linear}
     q = torch.randn(batch_size * H, T, D, device=device)
@@ -73,66 +71,40 @@ def matrix_products(config, batch_size):
 
 
 def update(model, optimizer, batch):
-    """A function that does one update."""
-
-    def step():
-        optimizer.zero_grad()
-        logits = model(batch[:, :-1])
-        logits = getattr(logits, "logits", logits)  # the peer wraps them
-        F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten()).backward()
-        optimizer.step()
-
-    return step
+    """Do one update."""
+    optimizer.zero_grad()
+    lesson.loss_on(model, batch).backward()
+    optimizer.step()
 
 
-def documented():
-    """One update, evaluation and generation in the documented setting."""
-    config, recipe = lesson.GPTConfig(), lesson.Recipe()
-    batch = lesson.hamlet(config, 0)[0][:32].to(lesson.DEVICE)
-    theirs = peer(config).to(lesson.DEVICE).train()
-    names = ("vanilla", "CLS")
-    models = [lesson.build(lesson.ARMS[name], config, None, 0) for name in names]
-    cases = {"floor: its matrix products": matrix_products(config, 32)}
-    for name, model in zip(names, models, strict=True):
-        cases[name] = update(model, recipe.make_optimizer(model), batch)
-    cases["Hugging Face"] = update(theirs, recipe.make_optimizer(theirs), batch)
-    compare("One update, documented setting, float32", cases)
+def bench(name):
+    """One update of an experiment, and evaluation and generation of its models."""
+    setting = lesson.EXPERIMENTS[name]
+    config, recipe = setting.config, setting.recipe
+    data = setting.data(config, 0)[0].to(device)
+    batch, start, n = data[: recipe.batch_size], data[:1, :1], config.block_size - 1
+    theirs = peer(config).to(device)
+    hook = theirs.register_forward_hook(lambda module, args, out: out.logits)
+    models = {"Hugging Face": theirs}
+    models |= {arm: lesson.build(lesson.ARMS[arm], config, data, 0) for arm in ARMS}
+    cases = {"floor: its matrix products": matrix_products(config, len(batch))}
+    for who, model in models.items():
+        optimizer = lesson.make_optimizer(model, recipe)
+        cases[who] = partial(update, model, optimizer, batch)
+    cases["its optimizer alone"] = optimizer.step
+    compare(f"One update, {name}, float32", cases)
+    cases = {m: partial(lesson.evaluate, models[m], data[:32]) for m in models}
+    compare(f"Evaluation of 32 windows, {name}", cases)
+    options = {"attention_mask": torch.ones_like(start), "pad_token_id": 0}
+    options |= {"max_new_tokens": n, "min_new_tokens": n, "do_sample": False}
+    hook.remove()
+    cases = {"Hugging Face, cached": partial(theirs.generate, start, **options)}
+    cases |= {m: partial(lesson.generate, models[m], start, n, top_k=1) for m in ARMS}
+    compare(f"Generation of {n} tokens, {name}", cases)
 
-    @torch.no_grad()
-    def their_evaluation():
-        logits = theirs.eval()(batch[:, :-1]).logits
-        return F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten()).item()
-
-    ours = {"Hugging Face": their_evaluation}
-    ours["vanilla"] = lambda: lesson.evaluate(models[0], batch)
-    compare("Evaluation of 32 windows", ours)
-    start = batch[:1, :1]
-    greedy = {"max_new_tokens": 63, "min_new_tokens": 63, "do_sample": False}
-    greedy["pad_token_id"] = 0
-    cases = {"Hugging Face, with its cache": lambda: theirs.generate(start, **greedy)}
-    cases["vanilla"] = lambda: lesson.generate(models[0], start, 63, temperature=0)
-    compare("Generation of 63 tokens, greedy", cases)
-
-
-def released():
-    """One update in the released setting, beside its optimizer alone."""
-    setting = lesson.EXPERIMENTS["ten sentences"]
-    batch = setting.data(setting.config, 0)[0][:2].to(lesson.DEVICE)
-    model = lesson.build(lesson.ARMS["vanilla"], setting.config, None, 0)
-    optimizer = setting.recipe.make_optimizer(model)
-    step = update(model, optimizer, batch)
-    step()
-    cases = {"floor: AdamW alone, fused": optimizer.step, "vanilla": step}
-    cases["its matrix products alone"] = matrix_products(setting.config, 2)
-    compare("One update, released setting, float32", cases)
-
-
-os.chdir(ROOT)
-lesson = runs.load(runs.definitions())
 
 if __name__ == "__main__":
     logging.set_verbosity_error()
-    threads = torch.get_num_threads()
-    print(f"torch {torch.__version__}, {lesson.DEVICE}, {threads} threads")
-    documented()
-    released()
+    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads")
+    bench("documented")
+    bench("ten sentences")

@@ -1,9 +1,14 @@
-"""Fixtures: the notebook's definitions as data/runs.py loads them, and the record."""
+"""Fixtures: the notebook's definitions as data/runs.py loads them, and the record.
 
+NOTEBOOK=path tests the definitions of another notebook, one that is being written.
+"""
+
+import itertools
 import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,27 +16,20 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "data"))
 os.environ |= {"MPLBACKEND": "agg", "DEVICE": "cpu"}
 
+import record as recorded  # noqa: E402
 import runs  # noqa: E402
+
+torch.set_num_threads(1)  # models are small here, more threads only cost
+recorded.NOTEBOOK = Path(os.environ.get("NOTEBOOK", recorded.NOTEBOOK))
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: more than ten seconds")
 
 
-def planted(source):
-    """Return the source with the fault that the variable FAULT asks for: old=>new."""
-    if "FAULT" in os.environ:
-        old, new = os.environ["FAULT"].split("=>")
-        assert source.count(old) == 1, (
-            f"{old!r}: {source.count(old)} times in the source"
-        )
-        source = source.replace(old, new)
-    return source
-
-
 @pytest.fixture(scope="session")
 def source():
-    return planted(runs.definitions())
+    return runs.definitions()
 
 
 @pytest.fixture(scope="session")
@@ -43,20 +41,31 @@ def lesson(source):
 
 @pytest.fixture(scope="session")
 def record(lesson):
-    return lesson.read_record(runs.RECORD)
+    return lesson.read_record(recorded.RECORD)
 
 
 @pytest.fixture
 def small(lesson):
-    """A config that trains in milliseconds."""
-    return lesson.GPTConfig(97, block_size=12, n_layer=2, n_head=4, n_embd=32)
+    """A config that trains in milliseconds, with weights large enough to matter."""
+    sizes = {"block_size": 16, "n_layer": 2, "n_head": 4, "n_embd": 32}
+    return lesson.GPTConfig(97, **sizes, init="pytorch", cls_position=True)
 
 
 @pytest.fixture
-def tiny(lesson):
-    """The released config, so small that a run on the ten sentences takes a second."""
-    sizes = {"vocab_size": 61, "n_embd": 16, "n_layer": 2, "n_head": 2}
-    return lesson.replace(lesson.RELEASED, **sizes)
+def data(lesson, small):
+    """The 48 windows (48, 17) of the ten sentences."""
+    return lesson.ten_sentences(small, 0)[0]
+
+
+@pytest.fixture
+def make(lesson, small, data):
+    """Return a function that builds an arm, of a config with changes."""
+
+    def make(arm, seed=0, **changes):
+        config = lesson.replace(small, **changes)
+        return lesson.build(lesson.ARMS[arm], config, data, seed)
+
+    return make
 
 
 @pytest.fixture
@@ -64,3 +73,26 @@ def random_ids():
     """Return a function that makes random ids of a shape."""
     generator = torch.Generator().manual_seed(0)
     return lambda *shape, below=97: torch.randint(below, shape, generator=generator)
+
+
+@pytest.fixture
+def made_up(lesson):
+    """Return a function that makes a record up: all seeds at all rates of some settings.
+
+    A run's losses x are `draw(experiment, arm, seed)`. Its other numbers follow: held out
+    2x, the first log gradient norm x, the rise if CLS is hidden the first minus the second.
+    """
+
+    def made_up(settings, arms=("vanilla", "CLS", "constant"), draw=lambda *run: 1.0):
+        record = lesson.Record()
+        for setting in settings:
+            seeds = sorted({*setting.choose}.union(*setting.report.values()))
+            for run in itertools.product(setting.rates.values(), arms, seeds):
+                x = np.zeros(5) + draw(*run)
+                gradient = np.stack([x, 0 * x], axis=1)
+                kept = {"held_out": [11.0, *2 * x], "epoch": x, "gradient": gradient}
+                hidden = {"column hidden": 2 * x[-1] + x[0] - x[1]}
+                record[run] = kept | (hidden if run[1] == "CLS" else {})
+        return record
+
+    return made_up
