@@ -163,7 +163,7 @@ def test_a_study_is_made_as_far_as_it_can_be(main):
     assert status == 1 and jobs() == JOBS[2:4] and said.count("NameError") == 2, said
     assert "2 runs were not done" in said and "second waits for first" in said
     write(STUDY.replace("2 * x", "x / 0"))
-    assert main("--only", "fir", "firs")[0] == 0 and jobs() == JOBS[:4]
+    assert main("--only", "fir", "fi")[0] == 0 and jobs() == JOBS[:4]
     status, said = main()
     assert status == 0 and "waits" not in said and jobs() == JOBS, said
     assert [line.get("broke") for line in lines()].count(0) == 4 and main() == (0, "")

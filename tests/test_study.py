@@ -139,7 +139,9 @@ def test_the_best_rate(lesson, losses, best):
     setting = lesson.Setting(rates=rates, own=("vanilla",), report={})
     for (rate, loss), seed in itertools.product(enumerate(losses, 1), range(100, 110)):
         if loss is not None:
-            run = {"held_out": [rate * (seed - 102) + loss if seed < 105 else -9 * rate]}
+            run = {
+                "held_out": [rate * (seed - 102) + loss if seed < 105 else -9 * rate]
+            }
             run = {"broke": 7} if loss == BROKE and seed == 103 else run
             record[rates[rate], "vanilla", seed] = run
     low, high = best in (1, 2, "rate 1"), best in (6, 7, "rate 7")
