@@ -18,8 +18,9 @@ CONSTANTS = {
     "reproduced-text": "34.51 %",
     "why": "11.5, 0.2, 0.2, 1.2, 0.2, 0.4, 1.4, 0.08, 1.48, 0.91, 0.91, 1.81, 1.65",
     "lever-see": "11.5",
-    "curve-see": "0.003, 0.01, 0.8, 1.25, 0.5, 4.6, 2.3, 1.3, 0.9, 0.6, 0.99, 0.7, 1.4, 0.3, "
-    "ahead, slightly ahead",
+    "curve-see": "0.003, 0.01, 0.8, 1.25, 0.5, 4.6, 2.3, 1.3, 0.9, 0.6, 0.99, 0.7, 1.4, "
+    "2.2, 0.9, 0.4, 0.1, 0.0, 0.3, ahead, slightly ahead",
+    "yardsticks-see": "30 %",
     "does": "0.3, 7.4 %, 7.3 %, 21.1 %, 20.2 %",
     "claims-text": "99.9 %, 0.1, impossible, 99.5 %",
     "pass-text": "63 %",
@@ -98,14 +99,16 @@ class Study:
 def front(s):
     never = "ahead" not in s.words(s.best(s.HAMLET), s.best(s.BYTES))
     yield never, "both tuned, CLS was not ahead"
-    yield s.ten("constant")[0] <= s.ten("CLS")[0], "helps as much"
+    yield s.ten("constant")[0] <= s.ten("CLS")[0], "ends as low"
     late = s.words(s.ten("CLS", ", 30 epochs"), s.best(s.TEN))
-    yield late == "equal", "there the lead is gone"
+    yield late == "equal", "the lead is gone"
     for claim in s.CLAIMS:
         third = "widths tuned" if claim.places == s.WIDTHS else "bytes tuned"
         for place in ("published", "Hamlet tuned", third):
-            says = s.said(claim, place).split(" (")[0] or "not asked"
-            yield says if says in s.ORDER else (True, says)
+            try:
+                yield s.judge(claim, place)[2] if place in claim.places else "not asked"
+            except LookupError:
+                yield "not known yet"
     yield from (*["impossible"] * 6, "ahead", "behind", "equal", "open")  # legend
 
 
@@ -150,11 +153,14 @@ def curve(s):
 
 
 def curve_see(s):
+    points = np.hstack([s.lead(name) for name in s.ADAMW])
+    yield np.sqrt(np.mean((points[1] - s.head_start(points[0])) ** 2))
     yield from (s.ten("CLS")[0], s.values(TEN, "vanilla").mean())
     yield from s.ten("CLS", ", 30 epochs")[:2]
     yield s.values(f"{TEN}, 30 epochs", "vanilla").mean()
     by = [s.ten("CLS", f", vocabulary {size}")[0] for size in (5000, 500, 50)]
-    yield by[1] < 0 < by[2], "where every token occurs, behind by"
+    gaps = s.gained("CLS", ", vocabulary 50")
+    yield min(gaps) > 0, "after no epoch (at the end behind by"
     yield from map(abs, by)
     yield s.share()
 
@@ -164,15 +170,23 @@ def predictions_see(s):
     curves = map(s.off_curve, SLOW_SGD)
     beyond = [-off[(loss > 3) & (loss < 9)].mean() for loss, off in curves]
     loss, off = (values[1:] for values in s.off_curve(", RMSprop"))
-    off, ratio = abs(off).mean(), np.mean(loss / [4.6, 2.3, 1.3, 0.9, 0.6])
-    arms = "CLS", "CLS, no gradient"
-    extra, left = ((s.gained(arm) - s.gained("constant"))[:3] for arm in arms)
-    kept = left.mean() / extra.mean()
+    lead = -s.gained("CLS", ", RMSprop")
+    off, ratio = abs(off), np.mean(loss / [4.6, 2.3, 1.3, 0.9, 0.6])
+    extra = {}
+    for arm in ("CLS", "CLS, no gradient", "read-only", "read-only, no gradient"):
+        pair = (TEN, arm), (TEN, "constant")
+        gaps = s.differences(lambda run: run["held_out"][1:4], *pair, s.REPORT)
+        extra[arm] = -gaps.mean(axis=0)
+    kept = [
+        extra[f"{arm}, no gradient"].mean() / extra[arm].mean()
+        for arm in ("CLS", "read-only")
+    ]
     came = 0.8 <= min(shares) <= max(shares) <= 1.25 and min(beyond) >= 0.5
-    came = came and 0.7 <= ratio <= 1.4 and off <= 0.3
+    came = came and 0.7 <= ratio <= 1.4 and off.mean() <= 0.3
     yield came, "Predictions 1 to 4 are confirmed"
-    yield kept > 0.5, "Prediction 5 is not confirmed"
-    yield from (*shares, *beyond, *loss, off, *-extra, kept)
+    yield kept[0] > 0.5, "Prediction 5 is not confirmed"
+    yield from (*shares, *beyond, *loss, *lead, off.mean(), off[0])
+    yield from (*extra["CLS"], kept[0], *extra["read-only"], kept[1])
 
 
 def rates_see(s):
@@ -189,8 +203,8 @@ def yardsticks_see(s):
     unseen = s.plays_as_bytes(s.DOCUMENTED, 0)[1]
     three, four = (s.BITS * s.counted_runs(plays, unseen, n, 256) for n in (3, 4))
     ours = [s.loss(s.BYTES, arm) for arm in BOTH]
-    yield max(ours) < three, "both models know more than runs of three"
-    yield np.ptp([*ours, four]) < s.BYTES.margin, "level with runs of four"
+    yield max(ours) < three, "both models pay less than runs of three"
+    yield four - 0.03 < max(ours) < four, "a little less than runs of four"
     hamlet, macbeth = [s.PLAYS.texts["Hamlet"]], s.hamlet(s.DOCUMENTED, 0)[1]
     pairs = s.counted_runs(hamlet, macbeth, 2, len(s.PLAYS.vocab))
     ours = [s.loss(s.HAMLET, arm) for arm in BOTH]
@@ -205,6 +219,7 @@ def tuned_see(s):
     equal = s.words(*map(hamlet, ("constant", "prepended", "placebo")))
     yield f"On *Hamlet* CLS is {hamlet()[2]}, the constant and the token alone are {equal}"
     yield f"CLS and the constant are {s.words(as_bytes(), as_bytes('constant'))}"
+    yield f"the frozen constant is {as_bytes('frozen constant')[2]}"
     yield f"the token alone is {as_bytes('prepended')[2]}"
     *both, word = s.best(s.TEN, "log-frequency bias")
     yield f"is {word} to vanilla there at its best rate"
@@ -221,11 +236,13 @@ def tuned_see(s):
 
 
 def untuned_see(s):
-    arms = [
-        s.verdict(s.minus("bytes", a), s.BYTES)[2] for a in ("prepended", "constant")
-    ]
-    yield f"`prepended` and `constant` are {' or '.join(set(arms))} to vanilla"
-    yield s.verdict(s.minus("bytes", "read-only"), s.BYTES)[2]
+    words = s.words(
+        *(s.verdict(s.minus("bytes", a), s.BYTES) for a in ("prepended", "constant"))
+    )
+    yield f"are {words} to vanilla"
+    read_only = s.minus("bytes", "read-only")
+    word = s.verdict(read_only, s.BYTES)[2]
+    yield f"with {COUNT[len(read_only)]} seeds ({word})"
 
 
 def worth_see(s):
@@ -240,8 +257,8 @@ def worth_see(s):
         attention.append(s.values(*arm, lambda run: run["attention"], seeds))
     yield (attention[0] > 0.3).mean()
     yield attention[1].mean() < 0.0735, "it draws no more than an even share"
-    for place in s.UNSEEN:
-        yield s.judge(s.CLAIMS[6], place)[0]
+    yield from s.judge(s.CLAIMS[6], s.UNSEEN[0])[:2]
+    yield s.judge(s.CLAIMS[6], s.UNSEEN[1])[0]
     same = s.words(s.best(s.HAMLET, "prepended"), s.best(s.BYTES, "prepended"))
     yield f"is {same} to vanilla in both"
 
@@ -257,7 +274,7 @@ def claims_see(s):
     yield f"{COUNT[made.count('ahead')]} claims hold"
     lower, flow = "Lower final loss", s.claim("Better gradient flow", "documented")
     less = s.words(s.claim("Parameter-efficient", "published"), flow) == "behind"
-    yield less, "after epoch 5 the constant alone does better"
+    yield less, "the constant alone ends lower"
     yield f"CLS ends {s.claim(lower, 'documented')[2]} on the very text"
     faster = s.words(s.claim("Faster", "ten tuned"), s.claim("Faster", "Hamlet tuned"))
     yield faster == "ahead", "still faster on the ten sentences and on *Hamlet*"
@@ -268,7 +285,8 @@ def claims_see(s):
     later = s.claim("Consistent", "ten tuned")[2]
     yield f"in a later one CLS is {later}"
     unseen = [s.claim("Generalizes", place)[2] for place in s.UNSEEN]
-    yield "CLS is not ahead: {} on *Hamlet*, {} as bytes".format(*unseen)
+    yield f"CLS is not ahead: {unseen[0]} on *Hamlet*"
+    yield f"level with counted pairs), {unseen[1]} as bytes"
     gain = s.values(TEN, "vanilla", seeds=s.REPORT).mean() - s.loss(s.TEN, "vanilla")
     yield from (gain, s.ten("log-frequency bias")[0])
     yield gain > -2 * s.ten("CLS")[0], "more than twice what CLS brings"
