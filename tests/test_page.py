@@ -289,7 +289,9 @@ def kernel():
         coalesce_streams=True,
         resources={"metadata": {"path": str(ROOT)}},
     )
-    with client.setup_kernel(env=os.environ | {"QUICK": "1"}):
+    environ = os.environ | {"QUICK": "1"}
+    environ.pop("MPLBACKEND")  # conftest's, for the definitions: here figures are drawn
+    with client.setup_kernel(env=environ):
         for index, cell in enumerate(client.nb.cells):
             client.execute_cell(cell, index)
         yield client
