@@ -31,7 +31,7 @@ math { font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math",
 @media (max-width: 600px) {
   .prompt, .jp-InputPrompt, .jp-OutputPrompt { display: none; }
   .output_subarea { max-width: 100% !important; overflow-x: auto; }
-  .output_subarea img { max-width: none; }
+  .output_subarea img { max-width: none !important; }
   pre, table, math { overflow-x: auto; }
   pre, pre code { white-space: pre !important; }
   table { display: block; }
