@@ -21,13 +21,15 @@ except ImportError:
 # Code, from backquotes to as many backquotes; what else stands between $ is a formula.
 CODE = r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)"
 FORMULA = re.compile(rf"(?s){CODE}|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$]+)\$")
-# Fonts that hold tall parentheses. On a narrow screen all of its width is for what is shown,
-# and what is wider can be scrolled: a drawing of boxes whose lines are broken is none.
+# Fonts that hold tall parentheses, and the triangle of a folded solution. On a narrow screen all
+# of its width is for what is shown, and what is wider can be scrolled: a drawing of boxes whose
+# lines are broken is none.
 STYLE = """
 
 <style>
 math { font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math",
        "DejaVu Math TeX Gyre", math; }
+summary { display: list-item; cursor: pointer; }
 @media (max-width: 600px) {
   .prompt, .jp-InputPrompt, .jp-OutputPrompt { display: none; }
   .output_subarea { max-width: 100% !important; overflow-x: auto; }
