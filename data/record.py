@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import os
-import tempfile
 from operator import itemgetter
 from pathlib import Path
 
@@ -111,16 +110,20 @@ def read(lesson):
         raise ValueError(
             f"{RECORD.name}: not JSON lines in ASCII ({what}); fetch it anew."
         )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, RECORD.name)
-        path.write_bytes(content[:size])
+    runs = lesson.Record()
+    lines = content[:size].decode("ascii").splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
-            runs = lesson.read_record(path)
-        except ValueError as error:
-            raise ValueError(str(error).replace(folder, RECORD.parent.name)) from error
-    for job, run in runs.items():
-        if "key" not in run or not MADE.issubset(run.get("made", {})):
-            raise ValueError(f"{RECORD.name}: {job} lacks its key or how it was made.")
+            run = json.loads(line)
+            assert "NaN" not in line and "Infinity" not in line, "not a finite number"
+            assert "held_out" in run or "broke" in run, "no losses"
+            assert run["key"] and run["made"].keys() >= MADE, "how was it made?"
+            assert JOB(run) not in runs, f"{JOB(run)} stands there twice"
+        except (ValueError, KeyError, TypeError, AssertionError) as error:
+            remedy = "Delete the line, and data/runs.py does it again."
+            place = f"{RECORD.name}, line {number}"
+            raise ValueError(f"{place}: {error!r}. {remedy}") from None
+        runs[JOB(run)] = run
     return runs, size
 
 

@@ -26,13 +26,12 @@ from traitlets.config import PyFileConfigLoader
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "R_11_CLS_TOKEN_IN_GPT.ipynb"
-DATA = ROOT / "data" / "shakespeare.npz"
-RECORD = ROOT / "data" / "runs.jsonl"
 README = ROOT / "README.md"
-FIGURE = ROOT / ".github" / "answer.png"
 WITH_ADDRESS = (NOTEBOOK, README, ROOT / "CITATION.cff", ROOT / "CONTRIBUTING.md")
 PUBLISHED = "4dc25e440dbbe4d2cde29764d6a8f522e824fd8d"  # the commit that we examine
-SWITCHES = ("QUICK", "DEVICE", "DATA_FILE", "MPLBACKEND", "TQDM_DISABLE")
+# What .nbconvert.py sets for a page, less the execution.
+CONFIG = PyFileConfigLoader(".nbconvert.py", path=str(ROOT)).load_config()
+CONFIG.ExecutePreprocessor.enabled = False
 
 
 def code_cells(notebook):
@@ -41,7 +40,7 @@ def code_cells(notebook):
 
 def record():
     """The record's bytes, with the line ends that git stores."""
-    return RECORD.read_bytes().replace(b"\r\n", b"\n")
+    return (ROOT / "data" / "runs.jsonl").read_bytes().replace(b"\r\n", b"\n")
 
 
 def home(notebook):
@@ -52,16 +51,15 @@ def home(notebook):
 
 def fingerprint(notebook):
     """SHA-256 of what the outputs depend on: all code but the address, the data, the record."""
-    digest = hashlib.sha256(DATA.read_bytes() + record())
-    for code in code_cells(notebook):
-        source = code.source.replace(home(notebook), "")
-        digest.update(source.encode("utf-8") + b"\0")
-    return digest.hexdigest()
+    code = "".join(code.source + "\0" for code in code_cells(notebook))
+    code = code.replace(home(notebook), "").encode("utf-8")
+    plays = (ROOT / "data" / "shakespeare.npz").read_bytes()
+    return hashlib.sha256(plays + record() + code).hexdigest()
 
 
 def as_a_terminal_shows(text):
     """Apply carriage returns: of a progress bar's refreshes only the line after it stays."""
-    return "\n".join(line.rsplit("\r", 1)[-1] for line in text.split("\n"))
+    return re.sub(r".*\r", "", text)
 
 
 def smaller(png):
@@ -72,26 +70,24 @@ def smaller(png):
     return base64.b64encode(small.getvalue()).decode("ascii")
 
 
-def settings():
-    """What .nbconvert.py sets for a page, less the execution."""
-    config = PyFileConfigLoader(".nbconvert.py", path=str(ROOT)).load_config()
-    config.ExecutePreprocessor.enabled = False
-    return config
+def client(notebook):
+    """What executes a notebook as nbconvert does for a page."""
+    where = {"metadata": {"path": str(ROOT)}}
+    options = {"timeout": None, "coalesce_streams": True, "record_timing": False}
+    return NotebookClient(notebook, config=CONFIG, resources=where, **options)
 
 
 def page(notebook, template="classic"):
     """What is stored in the notebook, as a web page."""
-    exporter = HTMLExporter(config=settings(), template_name=template)
+    exporter = HTMLExporter(config=CONFIG, template_name=template)
     return exporter.from_notebook_node(notebook)[0]
 
 
 def execute(notebook):
     """Run all cells in a fresh kernel with default settings; keep only lasting output."""
-    for name in SWITCHES:
+    for name in ("QUICK", "DEVICE", "DATA_FILE", "MPLBACKEND", "TQDM_DISABLE"):
         os.environ.pop(name, None)
-    where = {"metadata": {"path": str(ROOT)}}
-    options = {"timeout": None, "coalesce_streams": True, "record_timing": False}
-    NotebookClient(notebook, config=settings(), resources=where, **options).execute()
+    client(notebook).execute()
     for code in code_cells(notebook):
         for output in code.outputs:
             if output.output_type == "stream":
@@ -101,14 +97,15 @@ def execute(notebook):
         code.outputs = [output for output in code.outputs if output.get("text") != ""]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     language = {"name": "python", "file_extension": ".py"}
-    notebook.metadata = {"kernelspec": kernel, "language_info": language}
-    notebook.metadata["fingerprint"] = fingerprint(notebook)
+    metadata = {"kernelspec": kernel, "language_info": language}
+    notebook.metadata = metadata | {"fingerprint": fingerprint(notebook)}
 
 
 def figures(notebook):
-    """All pictures (base64) that the cells drew, in order."""
-    data = [o.get("data", {}) for code in code_cells(notebook) for o in code.outputs]
-    return [d["image/png"] for d in data if "image/png" in d]
+    """Every cell that drew a picture, with the picture (base64)."""
+    outputs = [(code, o) for code in code_cells(notebook) for o in code.outputs]
+    drawn = [(code, o.get("data", {}).get("image/png")) for code, o in outputs]
+    return [(code, png) for code, png in drawn if png]
 
 
 def moved(text, old, new):
@@ -120,16 +117,6 @@ def moved(text, old, new):
     return re.sub(rf"\b{re.escape(old)}(?![\w-]|/\w+/{PUBLISHED})", new, text)
 
 
-def change_home(notebook, address):
-    """Write the project's new address into every file that holds it."""
-    if not re.fullmatch(r"https://github\.com/[A-Za-z\d-]+/[\w.-]+", address):
-        expected = "expected an address like https://github.com/owner/name."
-        raise SystemExit(f"--home {address}: {expected}")
-    for path in WITH_ADDRESS:
-        text = moved(path.read_text("utf-8"), home(notebook), address)
-        path.write_text(text, "utf-8", newline="\n")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--html", action="store_true", help="only write a web page")
@@ -137,18 +124,25 @@ def main():
     args = parser.parse_args()
 
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    if args.home:
-        change_home(notebook, args.home)
-        return
     if args.html:
         NOTEBOOK.with_suffix(".html").write_text(page(notebook), "utf-8")
+        return
+    if args.home:
+        if not re.fullmatch(r"https://github\.com/[A-Za-z\d-]+/[\w.-]+", args.home):
+            parser.error(
+                "--home: expected an address like https://github.com/owner/name"
+            )
+        for path in WITH_ADDRESS:
+            text = moved(path.read_text("utf-8"), home(notebook), args.home)
+            path.write_text(text, "utf-8", newline="\n")
         return
     checksum = f'RUNS_SHA256 = "{hashlib.sha256(record()).hexdigest()}"'
     for code in code_cells(notebook):
         code.source = re.sub(r'(?m)^RUNS_SHA256 = "\w+"', checksum, code.source)
     start = time.perf_counter()
     execute(notebook)
-    FIGURE.write_bytes(base64.b64decode(figures(notebook)[0]))
+    picture = base64.b64decode(figures(notebook)[0][1])
+    (ROOT / ".github" / "answer.png").write_bytes(picture)
     nbformat.write(notebook, NOTEBOOK)
     seconds, size = time.perf_counter() - start, NOTEBOOK.stat().st_size
     print(f"executed in {seconds:.0f} s; {size:,} bytes")

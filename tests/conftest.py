@@ -41,7 +41,7 @@ def lesson(source):
 
 @pytest.fixture(scope="session")
 def record(lesson):
-    return lesson.read_record(recorded.RECORD)
+    return lesson.read_record(recorded.RECORD.read_text("utf-8"))
 
 
 @pytest.fixture

@@ -9,17 +9,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 def peer(config, more=0):
     """GPT-2 of the same shape, untied, with the exact GELU; `more` tokens and positions."""
-    return GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=config.vocab_size + more,
-            n_positions=config.block_size + more,
-            n_embd=config.n_embd,
-            n_layer=config.n_layer,
-            n_head=config.n_head,
-            activation_function="gelu",
-            tie_word_embeddings=False,
-        )
-    )
+    sizes = {name: getattr(config, name) for name in ("n_embd", "n_layer", "n_head")}
+    sizes["vocab_size"] = config.vocab_size + more
+    sizes["n_positions"] = config.block_size + more
+    options = {"activation_function": "gelu", "tie_word_embeddings": False}
+    return GPT2LMHeadModel(GPT2Config(**sizes, **options))
 
 
 def peer_of(model, front, places):

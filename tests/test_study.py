@@ -1,6 +1,8 @@
 """The study: its texts, arms and measures, the choice of rates, words and verdicts."""
 
 import functools
+import hashlib
+import io
 import itertools
 import json
 import math
@@ -8,9 +10,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import record as recorded
 import torch
 from peer import by_scipy, counted
 from scipy import stats
+
+GONE = ("all plays", "bytes, 150 kB")  # experiments that left the page
 
 
 def test_ten_sentences_have_the_released_statistics(lesson, small):
@@ -143,9 +148,8 @@ def test_the_best_rate(lesson, losses, best):
             run = {"broke": 7} if loss == 0.5 and seed == 103 else {"held_out": [mine]}
             record[rates[rate], "vanilla", seed] = run
     low, high = best in (1, 2, "rate 1"), best in (6, 7, "rate 7")
-    tried = [rates[rate] for rate in range(1 if low else 2, 8 if high else 7)]
-    asked = list(itertools.product(tried, ["vanilla"], range(100, 105)))
-    assert lesson.choosing(record, setting, "vanilla") == asked
+    tried = list(range(1 if low else 2, 8 if high else 7))
+    assert lesson.rates_to_try(record, setting, "vanilla") == tried
     if isinstance(best, int):  # other arms take vanilla's
         assert lesson.best_rate(record, setting, "vanilla") == best
         assert lesson.at_best(record, setting, "CLS") == (rates[best], "CLS")
@@ -158,7 +162,7 @@ def test_the_best_rate(lesson, losses, best):
 def test_what_is_asked_for(lesson, record, made_up):
     """All that is recorded, but an arm that left the page; what waits is said in words."""
     left = record.keys() - set(lesson.asked(record)[0])
-    assert {arm for _, arm, _ in left} == {"scaled bias"}
+    assert {arm for n, arm, _ in left if n not in GONE} == {"scaled bias"}
     first, last, report = set(), set(), set()
     for name, setting in lesson.EXPERIMENTS.items():
         first |= {(name, arm, s) for arm in setting.seeds for s in setting.seeds[arm]}
@@ -268,18 +272,62 @@ def test_a_head_start_is_read_off_the_curve(lesson):
 
 
 @pytest.mark.parametrize(("line", "words"), [
-    ('{"experiment": "bytes", "arm": "CLS", "se', ""), ("[1, 2]", ""), ("", ""),
-    ('{"experiment": "bytes", "arm": "CLS", "held_out": [1.0]}', "seed"),
+    ('{"experiment": "bytes", "arm": "CLS", "se', "Unterminated"), ("[1, 2]", "no losses"),
+    ("", "Expecting value"), ('{"arm": "CLS", "held_out": [1.0]}', "key"),
     ('{"experiment": "bytes", "arm": "CLS", "seed": 2}', "no losses"),
     ('{"experiment": "a", "arm": "b", "seed": 1, "held_out": [NaN]}', "finite"),
     ('{"experiment": "a", "arm": "b", "seed": 1, "held_out": [-Infinity]}', "finite"),
-    ('{"experiment": "bytes", "arm": "CLS", "seed": 1, "broke": 7}', "'CLS', 1.*twice"),
+    (None, "'CLS', 1.*twice"),
 ])  # fmt: skip
-def test_a_damaged_record(lesson, tmp_path, line, words):
+def test_a_damaged_record(lesson, tmp_path, monkeypatch, line, words):
+    monkeypatch.setattr(recorded, "RECORD", tmp_path / "runs.jsonl")
     run = {"experiment": "bytes", "arm": "CLS", "seed": 1, "held_out": [1.0]}
-    path, good = tmp_path / "runs.jsonl", json.dumps(run)
-    path.write_text(f"\ufeff{good}\n", "utf-8")  # as some editors on Windows begin it
-    assert lesson.read_record(path) == {("bytes", "CLS", 1): run}
-    path.write_text(f"{good}\n{line}\n", "utf-8")
+    made = {"key": "k", "made": dict.fromkeys(recorded.MADE)}
+    good = json.dumps(run | made) + "\n"
+    recorded.RECORD.write_text(good + '{"torn of')
+    assert recorded.read(lesson) == (lesson.read_record(good), len(good))
+    recorded.RECORD.write_text(good + (good if line is None else f"{line}\n"))
     with pytest.raises(ValueError, match=f"runs.jsonl, line 2.*{words}.*Delete the"):
-        lesson.read_record(path)
+        recorded.read(lesson)
+
+
+@pytest.mark.parametrize(("there", "sent", "changed", "words"), [
+    (b"right", None, False, None), (b"mine", None, True, None),
+    (None, b"right", False, None), (b"mine", b"right", False, "another file"),
+    (None, b"wrong", True, "another file"), (None, None, False, "no network"),
+])  # fmt: skip
+def test_a_data_file(lesson, tmp_path, monkeypatch, there, sent, changed, words):
+    """That beside the notebook, or the network's; else it is said how to get it."""
+
+    def urlopen(address, timeout):
+        raw = "https://raw.githubusercontent.com/OWNER/REPOSITORY/main/data/a.txt"
+        assert address == raw.replace("OWNER/REPOSITORY", lesson.HOME[19:])
+        if sent is None:
+            raise OSError("no network")
+        return io.BytesIO(sent)
+
+    monkeypatch.setattr(lesson.urllib.request, "urlopen", urlopen)
+    monkeypatch.chdir(tmp_path)
+    path, sha256 = tmp_path / "data" / "a.txt", hashlib.sha256(b"right").hexdigest()
+    if there:
+        path.parent.mkdir()
+        path.write_bytes(there)
+    if words is None:
+        found = lesson.fetch("data/a.txt", sha256, changed)
+        assert found.read_bytes() == path.read_bytes() == (there or sent)
+    else:
+        says = f"{words}.*data/a.txt.*Clone.*Colab.*Kaggle"
+        with pytest.raises(FileNotFoundError, match=says):
+            lesson.fetch("data/a.txt", sha256, changed)
+        assert path.read_bytes() == there if there else not path.parent.exists()
+
+
+@pytest.mark.parametrize("content", [None, b"short", b"PK\0" * 10_000])
+def test_an_own_text_is_one(lesson, tmp_path, content):
+    path = tmp_path / "my.txt"
+    path.write_bytes(b"To be, or not. " * 2000)
+    train, held_out = lesson.own_text(path)
+    assert bytes(train) + bytes(held_out) == path.read_bytes() and len(held_out) == 3000
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(AssertionError, match=r"my.txt.*a text file.* 25,000 bytes"):
+        lesson.own_text(path)
