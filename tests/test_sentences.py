@@ -1,13 +1,16 @@
 """The prose against the record; published values; what the exercises' solutions give."""
 
+import functools
 import json
 import re
 from inspect import getmembers, isfunction
 
+import numpy as np
 import pytest
 import record as recorded
 import runs
 import sentences
+from sentences import TEN
 
 WORD = "slightly ahead|slightly behind|ahead|behind|equal|open|impossible|not asked"
 TOKEN = re.compile(  # a number with a point, % or ±; a word in italics or in a table
@@ -29,6 +32,62 @@ def texts():
 
 
 TEXTS, SAYS = texts(), dict(getmembers(sentences, isfunction))
+
+
+class Study:
+    """The lesson bound to the record, and shorthands; verdicts are (mean, half, word)."""
+
+    def __init__(self, lesson, record):
+        self.lesson, self.record = lesson, record
+
+    def __getattr__(self, name):
+        found = getattr(self.lesson, name)
+        names = found.__code__.co_varnames if isfunction(found) else ()
+        return functools.partial(found, self.record) if "record" in names[:1] else found
+
+    def claim(self, name, place):
+        return self.judge(next(c for c in self.CLAIMS if c.name == name), place)
+
+    def verdict(self, gaps, setting):
+        mean, half = self.interval(setting.unit * gaps)
+        return mean, half, self.word(mean, half, setting.margin)
+
+    def minus(self, experiment, arm):
+        """An arm's final losses minus vanilla's, in nats."""
+        arms = (experiment, arm), (experiment, "vanilla")
+        return self.differences(self.final_loss, *arms)
+
+    def ten(self, arm, change=""):
+        """The verdict on an arm, on the ten sentences."""
+        return self.verdict(self.minus(TEN + change, arm), self.TEN)
+
+    def best(self, setting, arm="CLS"):
+        """The verdict on an arm, it and vanilla each at its best rate."""
+        return self.verdict(self.tuned(setting, self.final_loss, arm), setting)
+
+    def words(self, *verdicts):
+        """The word, if they have the same."""
+        return " or ".join(sorted({word for *_, word in verdicts}))
+
+    def values(self, experiment, arm, measure=None, seeds=None):
+        """A measure of an arm's runs, from seed 100 on if no seeds are given."""
+        seeds = sorted(seeds or self.seeds_of(experiment, arm))
+        runs = [self.record[experiment, arm, seed] for seed in seeds]
+        return np.array([(measure or self.final_loss)(run) for run in runs])
+
+    def gained(self, arm, change=""):
+        """An arm minus vanilla after each epoch, on the ten sentences."""
+        return self.lead(TEN + change, arm)[1][1:]
+
+    def share(self, change=""):
+        """The one-hot constant's share of the full one's lead."""
+        arms = "one-hot constant", "constant"
+        return np.divide(*(self.gained(arm, change)[-1] for arm in arms))
+
+    def off_curve(self, change):
+        """Vanilla's losses, and how far CLS's lead there is off AdamW's curve."""
+        loss, gap = self.lead(TEN + change)
+        return loss, gap - self.head_start(loss)
 
 
 def written(token, value):
@@ -70,7 +129,7 @@ def problems(text, measured, constants):
 def test_prose_says_what_was_measured(lesson, record, cell):
     measured, says = [], SAYS.get(re.sub(r"\W", "_", cell), lambda study: [])
     try:
-        for value in says(sentences.Study(lesson, record)):
+        for value in says(Study(lesson, record)):
             measured.append(value)
     except LookupError as error:  # what came before it is compared
         measured.append(error)
