@@ -136,6 +136,8 @@ def rates_see(s):
     rates = [{s.best_rate(setting, arm) for arm in s.OWN} for setting in settings]
     same = rates == [{3e-3}, {3e-4}, {4e-3}]  # those published: 3e-4, 1e-3, 1e-3
     yield same, "all three arms choose the same rate"
+    vanilla, cls = (s.best_rate(s.NARROW, arm) for arm in BOTH)
+    yield cls > vanilla, "at width 64 CLS's is the higher"
     arms = ("bytes", "vanilla"), s.at_best(s.BYTES, "vanilla")
     yield s.BITS * s.differences(s.final_loss, *arms).mean()
 
