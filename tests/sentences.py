@@ -26,7 +26,7 @@ CONSTANTS = {
     "checklist": "impossible, 0.01",
     "exercises": "behind, 95 %, 99.5 %",
     "glossary": "1.44",
-    "README.md": "34.51 %, 99.5 %, 3.11",
+    "README.md": "34.51 %, 99.5 %, 3.11, 0.3",
 }
 COUNT = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 COUNT += ("ten", "eleven", "twelve")
@@ -196,7 +196,7 @@ def worth_see(s):
     still = not any(run.get("spread") for run in s.record.values())
     yield still, "The state of CLS did not vary in any run"
     first = s.values("documented", "CLS", lambda run: run["attention"])
-    yield round(first.mean() / 0.073, 1) == 2, "CLS draws twice an even share"
+    yield round(first.mean() / 0.073, 1) == 2, "it draws twice an even share"
     yield (first > 0.3).mean()
     arm, seeds = s.at_best(s.TEN, "CLS"), s.TEN.report["CLS"]
     yield (s.values(*arm, lambda run: run["attention"], seeds) > 0.3).mean()
