@@ -242,6 +242,9 @@ def claims_see(s):
     unseen = [s.claim("Generalizes", place)[2] for place in s.UNSEEN]
     yield f"CLS is not ahead: {unseen[0]} on *Hamlet*"
     yield f"neither beats counted pairs), {unseen[1]} as bytes"
+    *both, word = s.best(s.NARROW)
+    yield f"(at width 64 it is {word},"
+    yield from both
 
 
 def checklist(s):
