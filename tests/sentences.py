@@ -79,8 +79,9 @@ def cause_see(s):
 def lever_see(s):
     vanilla = s.levers("vanilla")
     times = [s.levers(arm) / vanilla for arm in ("CLS", "constant", "one-hot constant")]
-    as_said = np.allclose(times, [(4, 16), (4, 16), (1.5, 16)], rtol=0.06)
+    as_said = np.allclose(times, [(4, 16), (4, 16), (1.4, 16)], rtol=0.06)
     yield as_said, "four times vanilla's lever, and SGD sixteen times"
+    yield times[2][0]
     yield from (120 * 3e-4 * s.levers(arm)[0] for arm in BOTH)
 
 
@@ -91,16 +92,16 @@ def curve(s):
 
 
 def curve_see(s):
-    points = np.hstack([s.lead(name) for name in s.ADAMW])
-    yield np.sqrt(np.mean((points[1] - s.head_start(points[0])) ** 2))
-    off = []
+    within, apart = [], []
     for name in s.ADAMW:
-        loss, gap = s.lead(name)
-        off.append(gap - s.head_start(loss, [n for n in s.ADAMW if n != name]))
-    yield from (
-        np.sqrt(np.mean(np.concatenate(off) ** 2)),
-        abs(s.off_curve(", rate 0.01")[1][1]),
-    )
+        loss, gap = (values[1:] for values in s.lead(name))  # after each epoch
+        within.append(gap - s.head_start(loss))
+        apart.append(gap - s.head_start(loss, [n for n in s.ADAMW if n != name]))
+    for off in (within, apart):
+        yield np.sqrt(np.mean(np.concatenate(off) ** 2))
+    yield max(map(abs, np.concatenate(within)))
+    farthest = abs(s.off_curve(", rate 0.01")[1][1])
+    yield farthest == max(map(abs, np.concatenate(within))), "after epoch 1"
     yield from (s.ten("CLS")[0], s.values(TEN, "vanilla").mean())
     yield from s.ten("CLS", ", 30 epochs")[:2]
     yield s.values(f"{TEN}, 30 epochs", "vanilla").mean()
@@ -137,7 +138,7 @@ def rates_see(s):
     same = rates == [{3e-3}, {3e-4}, {4e-3}]  # those published: 3e-4, 1e-3, 1e-3
     yield same, "all three arms choose the same rate"
     vanilla, cls = (s.best_rate(s.NARROW, arm) for arm in BOTH)
-    yield cls > vanilla, "at width 64 CLS's is the higher"
+    yield cls > vanilla, "at width 64 CLS's is, barely, the higher"
     arms = ("bytes", "vanilla"), s.at_best(s.BYTES, "vanilla")
     yield s.BITS * s.differences(s.final_loss, *arms).mean()
 
