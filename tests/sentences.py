@@ -41,7 +41,7 @@ def front(s):
     late = s.words(s.ten("CLS", ", 30 epochs"), s.best(s.TEN))
     yield late == "equal", "it ends no lower"
     for claim in s.CLAIMS:
-        last = "widths tuned" if claim.places == s.WIDTHS else "bytes tuned"
+        last = "widths tuned" if s.WIDTHS in claim.places else "bytes tuned"
         for place in ("published", "documented", "Hamlet tuned", last):
             try:
                 yield s.judge(claim, place)[2] if place in claim.places else "not asked"
