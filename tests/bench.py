@@ -17,6 +17,7 @@ import torch
 from peer import peer
 from torch import nn
 from torch.utils.benchmark import Timer
+from transformers.utils import logging
 
 os.chdir(Path(__file__).resolve().parents[1])  # where the notebook's paths start
 sys.path.insert(0, "data")
@@ -77,6 +78,7 @@ def bench(name):
 
 
 if __name__ == "__main__":
+    logging.set_verbosity_error()
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads")
     bench("documented")
     bench("ten sentences")
