@@ -97,11 +97,11 @@ def curve_see(s):
         loss, gap = (values[1:] for values in s.lead(name))  # after each epoch
         within.append(gap - s.head_start(loss))
         apart.append(gap - s.head_start(loss, [n for n in s.ADAMW if n != name]))
-    for off in (within, apart):
-        yield np.sqrt(np.mean(np.concatenate(off) ** 2))
-    yield max(map(abs, np.concatenate(within)))
-    farthest = abs(s.off_curve(", rate 0.01")[1][1])
-    yield farthest == max(map(abs, np.concatenate(within))), "after epoch 1"
+    within, apart = np.concatenate(within), np.concatenate(apart)
+    yield from (np.sqrt(np.mean(off**2)) for off in (within, apart))
+    farthest = abs(within).max()
+    yield farthest
+    yield abs(s.off_curve(", rate 0.01")[1][1]) == farthest, "after epoch 1"
     yield from (s.ten("CLS")[0], s.values(TEN, "vanilla").mean())
     yield from s.ten("CLS", ", 30 epochs")[:2]
     yield s.values(f"{TEN}, 30 epochs", "vanilla").mean()
@@ -151,8 +151,7 @@ def yardsticks_see(s):
     yield cls < three, "both models pay less than runs of three"
     yield vanilla < four - 0.01, "vanilla a little less than runs of four"
     yield abs(cls - four) < 0.012, "CLS about as much"
-    hamlet, macbeth = [s.PLAYS.texts["Hamlet"]], s.hamlet(s.DOCUMENTED, 0)[1]
-    pairs = s.HAMLET.unit * s.counted_runs(hamlet, macbeth, 2, len(s.PLAYS.vocab))
+    pairs = s.HAMLET.unit * s.hamlet_pairs()
     vanilla, cls = (s.tuned_loss(s.HAMLET, arm) for arm in BOTH)
     yield abs(vanilla - pairs) < 0.005, "vanilla ends level with counted pairs"
     yield 0.01 < cls - pairs < s.HAMLET.margin, "CLS slightly above"
@@ -210,10 +209,11 @@ def worth_see(s):
 
 
 def claims_text(s):
-    hamlet, macbeth = [s.PLAYS.texts["Hamlet"]], s.hamlet(s.DOCUMENTED, 0)[1]
-    pairs = s.counted_runs(hamlet, macbeth, 2, len(s.PLAYS.vocab))
     ends = np.ravel([s.values("documented", arm) for arm in BOTH])
-    yield min(ends) > pairs, f"all {len(ends)} runs are worse than counted pairs"
+    yield (
+        min(ends) > s.hamlet_pairs(),
+        f"all {len(ends)} runs are worse than counted pairs",
+    )
     n = sum(len(claim.places) for claim in s.CLAIMS)
     seeds = [
         [len(s.gaps_of(s.CLAIMS[i], p)) for p in s.CLAIMS[0].places] for i in (0, 4)

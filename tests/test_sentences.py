@@ -75,6 +75,11 @@ class Study:
         runs = [self.record[experiment, arm, seed] for seed in seeds]
         return np.array([(measure or self.final_loss)(run) for run in runs])
 
+    def hamlet_pairs(self):
+        """What counting pairs of *Hamlet* pays on *Macbeth*, in nats."""
+        macbeth = self.hamlet(self.DOCUMENTED, 0)[1]
+        return self.counted_pairs(self.PLAYS.texts["Hamlet"], macbeth, 21_247)
+
     def gained(self, arm, change=""):
         """An arm minus vanilla after each epoch, on the ten sentences."""
         return self.lead(TEN + change, arm)[1][1:]
