@@ -118,18 +118,28 @@ def test_a_broken_run(lesson, small, make, data, broken):
     assert all(p.isfinite().all() for p in model.parameters())
 
 
-def test_a_run(lesson, small):
-    """It gives what can be stored, the same twice; another seed gives another."""
+def test_a_run(lesson, small, capsys):
+    """It gives what can be stored, the same twice, watched or not; a seed its own."""
+
+    def show(model):
+        return str(lesson.generate(model, rows[:1, :3], 4).tolist())
+
     setting, arm = lesson.EXPERIMENTS["ten sentences"], lesson.ARMS["CLS"]
-    measures = (*setting.measures, lesson.sample)
-    setting = lesson.replace(setting, config=small, measures=measures)
+    setting = lesson.replace(setting, config=small)
     (model, kept), (_, again) = (lesson.run(setting, arm, 100) for _ in "12")
     assert json.loads(json.dumps(kept, allow_nan=False)) == kept == again
     assert kept["first"] != lesson.run(setting, arm, 101)[1]["first"]
-    curve, (rows, _) = np.array(kept["curve"]), setting.data(small, 100)  # 24 updates
-    assert np.allclose(curve.mean(axis=1), kept["epoch"]) and curve.shape == (5, 24)
-    assert kept["last"] == curve[:, -1].tolist()
-    assert kept["first"] == kept["curve"][0][:10] and len(kept["sample"]) == 300
+    assert capsys.readouterr().out == ""
+    rows, _ = setting.data(small, 100)
+    watched = lesson.build(arm, small, rows, 100)
+    told = lesson.train(watched, setting.recipe, rows, rows, 100, "CLS", show)
+    steps = np.reshape(told["steps"], (5, 24))
+    assert np.allclose(steps.mean(axis=1), kept["epoch"])
+    assert kept["last"] == steps[:, -1].tolist() and kept["first"] == told["steps"][:10]
+    assert kept["held_out"][1:] == told["held_out"][1:]
+    said = capsys.readouterr().out.split("\r")[-1].splitlines()
+    end = f"training {steps[4].mean():.3f}, held out {told['held_out'][-1]:.3f}"
+    assert said[-1].strip() == f"CLS, epoch 5: {end}, writes {show(watched)!r}"
     assert kept["held_out"][-1] == lesson.evaluate(model, rows)
     p = model(rows[:, :-1]).softmax(-1)
     occurs = -p[..., rows.unique()].sum(-1).log().mean().item()
