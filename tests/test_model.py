@@ -11,8 +11,9 @@ from peer import peer_of
 CLS_ARMS = ["CLS", "prepended", "read-only", "placebo"]
 CLS_ARMS += ["CLS, no gradient", "read-only, no gradient"]
 CONSTANT_ARMS = ["constant", "frozen constant", "one-hot constant"]
+FROZEN = {"frozen constant", "read-only, frozen"}
 NEW = {arm: {"cls", "cls_position"} for arm in CLS_ARMS}  # that vanilla lacks
-NEW |= {arm: {"constant"} for arm in CONSTANT_ARMS}
+NEW |= {arm: {"constant"} for arm in (*CONSTANT_ARMS, *FROZEN)}
 NEW |= {arm: {"lm_head.bias"} for arm in ("bias", "log-frequency bias")}
 
 
@@ -85,6 +86,7 @@ def test_two_by_two(make, random_ids):
     assert torch.allclose(both, seen + cls, atol=1e-5)
     assert (seen - vanilla(idx)).std() > 0.01
     assert torch.equal(detached, both) and torch.equal(read_detached, read)
+    assert torch.allclose(make("read-only, frozen").eval()(idx), read, atol=1e-5)
 
 
 @pytest.mark.parametrize("arm", ["CLS", "read-only"])
@@ -129,7 +131,7 @@ def test_arms_differ_from_vanilla_in_what_they_say(lesson, make, init):
         for name in (new | changed | {"wte.weight"}) - {"lm_head.bias"}:
             assert not torch.equal(weights[name], other.state_dict()[name]), (arm, name)
         frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
-        assert frozen == ({"constant"} if arm == "frozen constant" else set())
+        assert frozen == ({"constant"} if arm in FROZEN else set())
 
 
 def test_first_weights(lesson):
