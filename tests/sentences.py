@@ -123,7 +123,9 @@ def predictions_see(s):
     yield came, "Predictions 1 to 4 are confirmed"
     yield kept[0] > 0.5, "Prediction 5 is not confirmed"
     yield 0.9 < read / cls < 1, "has nearly as much"
-    yield from (*shares, *beyond, off.mean(), off[0], *kept)
+    left = s.beyond_constant("read-only, frozen") / read
+    yield left <= 0.25, "Prediction 9 is confirmed"
+    yield from (*shares, *beyond, off.mean(), off[0], *kept, left)
 
 
 def rates_see(s):
