@@ -24,7 +24,7 @@ CONSTANTS = {
     "does": "0.3, 7.4 %, 21.1 %",
     "claims-text": "equal, open, 99.9 %, 0.1, impossible, 99.5 %",
     "tuned-see": "open",
-    "checklist": "0.02, 1.6, impossible, 0.01",
+    "checklist": "0.02, 1.6, open, impossible, 0.01",
     "exercises": "behind, 95 %, 99.5 %",
     "glossary": "1.44",
     "README.md": "34.51 %, 99.5 %, 3.11, 0.3",
@@ -66,7 +66,7 @@ def cause_see(s):
     seen = s.words(s.ten("prepended"), s.ten("placebo"))
     yield seen == "equal", "Where the token is only seen"
     plain = [s.ten(arm)[0] for arm in ("constant", "frozen constant", "ln_f bias")]
-    yield max(plain) < s.ten("CLS")[0], "a plain vector does"
+    yield max(plain) < s.ten("CLS")[0], "a plain vector does better"
     yield s.ten("log-frequency bias")[0] < min(plain), "beats them all"
     vanilla, cls = (s.values(TEN, arm, lambda run: run["occurs"]) for arm in BOTH)
     half = np.mean(cls - vanilla) / s.ten("CLS")[0]
@@ -125,7 +125,7 @@ def predictions_see(s):
     left = s.beyond_constant("read-only, frozen") / read
     yield left <= 0.25, "Prediction 9 is confirmed"
     last = [s.gained(arm)[-1] for arm in ("CLS", "constant", "read-only, frozen")]
-    yield abs(last[2] - last[1]) < s.TEN.margin, "the frozen state level with it"
+    yield abs(last[2] - last[1]) < s.TEN.margin, "the frozen state is level"
     yield abs(s.off_curve(", SGD")[1][1:]).max() < 0.3, "(at 0.03"
     yield from (*shares, *beyond, off.mean(), off[0], *kept, left, last[0] - last[1])
 
@@ -147,8 +147,7 @@ def yardsticks_see(s):
     three, four = (s.BITS * s.counted_runs(plays, unseen, n, 256) for n in (3, 4))
     vanilla, cls = (s.tuned_loss(s.BYTES, arm) for arm in BOTH)
     yield cls < three, "both models pay less than runs of three"
-    yield vanilla < four - 0.01, "vanilla a little less than runs of four"
-    yield abs(cls - four) < 0.012, "CLS about as much"
+    yield from (four - vanilla, four - cls)
     pairs = s.HAMLET.unit * s.hamlet_pairs()
     vanilla, cls = (s.tuned_loss(s.HAMLET, arm) for arm in BOTH)
     yield abs(vanilla - pairs) < 0.005, "vanilla ends level with"
