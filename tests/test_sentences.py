@@ -61,6 +61,11 @@ class Study:
         """The verdict on an arm, on the ten sentences."""
         return self.verdict(self.minus(TEN + change, arm), self.TEN)
 
+    def against_constant(self, arm):
+        """The verdict on an arm minus the constant, on the ten sentences."""
+        arms = (TEN, arm), (TEN, "constant")
+        return self.verdict(self.differences(self.final_loss, *arms), self.TEN)
+
     def best(self, setting, arm="CLS"):
         """The verdict on an arm, it and vanilla each at its best rate."""
         return self.verdict(self.tuned(setting, self.final_loss, arm), setting)
