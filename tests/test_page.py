@@ -125,8 +125,8 @@ def test_sizes():
     sizes = [
         ("words of prose", sum(words), 10_000),
         ("words in parts 10 to 16", sum(words[part["10"] : part["17"]]), 3_500),
-        ("lines of code", sum(lines), 1_348),
-        ("lines of code before part 17", sum(lines[: part["17"]]), 1_123),
+        ("lines of code", sum(lines), 1_350),
+        ("lines of code before part 17", sum(lines[: part["17"]]), 1_125),
         ("lines in the median cell", median(filter(None, lines)), 12),
         ("lines in the longest cell", max(lines), 30),
         ("bytes of the notebook", NOTEBOOK.stat().st_size, 500_000),
