@@ -62,6 +62,11 @@ def test_outputs_are_clean():
     nbformat.validate(BOOK)
 
 
+def test_what_is_known_by_heart_is_written():
+    wrote = re.findall(r"(?:target:|birth:|writes) +(.+)", dict(said(BOOK))["memorise"])
+    assert wrote[0] == wrote[-1] not in wrote[1:3]
+
+
 def test_every_figure_is_small_and_described(pages):
     assert [cell.id for cell, _ in figures(BOOK)] == [cell.id for cell in DESCRIBED]
     assert all(len(png) < 4 / 3 * 100_000 for _, png in figures(BOOK))
