@@ -52,19 +52,14 @@ class Study:
         mean, half = self.interval(setting.unit * gaps)
         return mean, half, self.word(mean, half, setting.margin)
 
-    def minus(self, experiment, arm):
-        """An arm's final losses minus vanilla's, in nats."""
-        arms = (experiment, arm), (experiment, "vanilla")
+    def minus(self, experiment, arm, against="vanilla"):
+        """An arm's final losses minus another's, in nats."""
+        arms = (experiment, arm), (experiment, against)
         return self.differences(self.final_loss, *arms)
 
-    def ten(self, arm, change=""):
+    def ten(self, arm, change="", against="vanilla"):
         """The verdict on an arm, on the ten sentences."""
-        return self.verdict(self.minus(TEN + change, arm), self.TEN)
-
-    def against_constant(self, arm):
-        """The verdict on an arm minus the constant, on the ten sentences."""
-        arms = (TEN, arm), (TEN, "constant")
-        return self.verdict(self.differences(self.final_loss, *arms), self.TEN)
+        return self.verdict(self.minus(TEN + change, arm, against), self.TEN)
 
     def best(self, setting, arm="CLS"):
         """The verdict on an arm, it and vanilla each at its best rate."""
